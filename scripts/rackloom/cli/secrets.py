@@ -1,0 +1,42 @@
+"""`rackloom secrets`: the site's generated passwords and keys."""
+
+from __future__ import annotations
+
+import typer
+
+from rackloom.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+from rackloom.result import Result
+
+secrets_app = typer.Typer(
+    help="The site's generated passwords and keys.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(secrets_app, name="secrets")
+
+
+@secrets_app.callback()
+def group() -> None:
+    """Make the site's generated passwords and keys; they are encrypted at rest."""
+
+
+@secrets_app.command("init")
+def init(config: ConfigOption = DEFAULT_CONFIG, _json: JsonOption = False) -> Result:
+    """Generate what the site does not have yet. What is there stays as it is."""
+    from rackloom.site import secrets  # noqa: PLC0415 - slow to load
+
+    made = secrets.init(config)
+    data = {
+        "created": made.created,
+        "kept": made.kept,
+        "key_created": made.key_created,
+        "secrets_file": str(made.secrets_file),
+        "key_file": str(made.key_file),
+    }
+    what = f"Made: {', '.join(made.created)}." if made.created else "Nothing to make, all is there."
+    view = [f"{what} Encrypted in {made.secrets_file}."]
+    if made.key_created:
+        view.append(f"The key is {made.key_file}. Keep a copy elsewhere: without it the secrets are lost.")
+    return Result("secrets init", data=data, view=view)

@@ -1,0 +1,494 @@
+"""The kinds of value a site writes: each reads one notation and says in one sentence what is wrong with another.
+
+A reader raises `wrong(code, message, cure)`; `rackloom.site.tolerant` adds the file and line.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from .mistakes import show
+
+
+def wrong(code: str, message: str, cure: str) -> PydanticCustomError:
+    """The error that carries our sentence through pydantic. Braces would be read as placeholders: passed as context."""
+    return PydanticCustomError(code, "{message}", {"message": message, "cure": cure, "ours": True})
+
+
+class Blank(NamedTuple):
+    """Stands in for a required value that was missing or wrong, so that the other checks can go on."""
+
+    value: Any
+
+
+def _word(value: Any, what: str) -> str:
+    """Numbers are welcome where text is wanted (a serial number of digits); lists and mappings are not."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise wrong(
+            "wrong-type", f"{what} must be text, not {kind(value)}.", "Write one word, quoted if need be."
+        )
+    if "\n" in str(value):
+        raise wrong("bad-value", f"{what} has a line break.", "Write it in one line.")
+    return str(value)
+
+
+def _number(value: Any) -> Any:
+    """Keeps true and false from passing as 1 and 0, which pydantic would allow."""
+    if isinstance(value, bool):
+        raise wrong("wrong-type", f"Here a number is wanted, not {kind(value)}.", "Write digits only.")
+    return value
+
+
+NoBool = BeforeValidator(_number)
+
+
+def kind(value: Any) -> str:
+    """What a person would call the type of a value."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f'"{show(value)}"'
+    names = {int: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _inside(what: str) -> str:
+    """A name of a thing as it is written inside a sentence: GPU type, but user name."""
+    return what if what[1:2].isupper() else what[:1].lower() + what[1:]
+
+
+def pattern(code: str, what: str, regex: str, rule: str, *, longest: int = 253) -> Any:
+    """Annotated str that must match `regex` wholly; `rule` says in words what it may hold."""
+    compiled = re.compile(regex)
+
+    def read(value: Any) -> str:
+        text = _word(value, what)
+        if len(text) > longest:
+            raise wrong(
+                code,
+                f"{what} {show(text)!r} has {len(text)} characters; {longest} is the limit.",
+                "Shorten it.",
+            )
+        if compiled.fullmatch(text) is None:
+            raise wrong(code, f"{text!r} is no {_inside(what)}.", f"It {rule}.")
+        return text
+
+    schema = {"type": "string", "pattern": f"^(?:{regex})$", "maxLength": longest}
+    return Annotated[str, PlainValidator(read), WithJsonSchema(schema)]
+
+
+Text = Annotated[str, PlainValidator(lambda v: _word(v, "This")), WithJsonSchema({"type": "string"})]
+
+ClusterName = pattern(
+    "bad-name",
+    "Cluster name",
+    r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?",
+    "holds lower-case letters, digits and inner hyphens, like demo-1",
+    longest=40,
+)
+Domain = pattern(
+    "bad-name",
+    "Domain",
+    r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*",
+    "holds lower-case labels with dots between, like cluster.example",
+    longest=189,
+)
+Word = pattern(
+    "bad-name", "Name", r"[a-z0-9][a-z0-9_.-]*", "holds lower-case letters, digits, _ . and -", longest=64
+)
+ProfileName = pattern(
+    "bad-name",
+    "Profile name",
+    r"[a-z0-9][a-z0-9_]*",
+    "holds lower-case letters, digits and _ (it becomes the Ansible group profile_<name>)",
+    longest=64,
+)
+GpuType = pattern(
+    "bad-name",
+    "GPU type",
+    r"[0-9]*[a-z][a-z0-9_.-]*",
+    "is lower case with a letter in it, like a100 or h100-sxm",
+    longest=64,
+)
+Package = pattern(
+    "bad-name", "Package name", r"[A-Za-z0-9][A-Za-z0-9+._:=~@/*-]*", "is one package, like vim or vim=2:9.0*"
+)
+Uri = pattern(
+    "bad-value", "Package source", r"[a-z][a-z0-9+-]*:/\S+", "looks like https://mirror.example/debian"
+)
+SourceWord = pattern(
+    "bad-value", "Suite or component", r"[A-Za-z0-9./][A-Za-z0-9./_-]*", "is one word, like bookworm"
+)
+Comment = pattern("bad-value", "Comment", r"[^:\n]*", "holds no colon: it stands in /etc/passwd")
+UnitName = pattern("bad-name", "systemd unit", r"[A-Za-z0-9@:._\\-]+", "is one name, like sssd.service")
+UnixGroup = pattern("bad-name", "Group", r"[A-Za-z_][A-Za-z0-9_.-]*", "is one Unix group")
+LimitDomain = pattern("bad-value", "Limit domain", r"[A-Za-z0-9@%*:_.-]+", "is a user, @group or *")
+_ONE_TRES = r"[A-Za-z]+(?:/[A-Za-z0-9_]+)?(?::[A-Za-z0-9_.+-]+)?=-?[0-9]+(?:\.[0-9]+)?[KMGTPkmgtp]?"
+Tres = pattern(
+    "bad-tres",
+    "TRES list",
+    f"{_ONE_TRES}(?:,{_ONE_TRES})*",
+    "looks like cpu=64,mem=100G,gres/gpu:a100=8",
+    longest=2000,
+)
+PartitionName = pattern(
+    "bad-name",
+    "Partition name",
+    r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "holds letters, digits, _ . and -",
+    longest=64,
+)
+SwitchName = pattern(
+    "bad-name", "Switch name", r"[A-Za-z0-9][A-Za-z0-9_.-]*", "holds letters, digits, _ . and -", longest=64
+)
+OverSubscribe = pattern(
+    "bad-value",
+    "OverSubscribe value",
+    r"([Nn][Oo]|(EXCLUSIVE|exclusive|YES|yes|FORCE|force)(:[0-9]+)?)",
+    "is NO, EXCLUSIVE, YES or FORCE, with :count if wanted",
+)
+UserName = pattern(
+    "bad-name",
+    "User name",
+    r"[a-z_][a-z0-9_-]{0,31}",
+    "holds at most 32 lower-case letters, digits, _ and -, and starts with a letter",
+    longest=32,
+)
+AbsolutePath = pattern(
+    "bad-path", "Absolute path", r"/[^\s:,=\[\]{}]*", "starts with / and holds no blanks", longest=4096
+)
+Proxy = pattern("bad-value", "Proxy address", r"https?://[^\s/]+/?", "looks like http://proxy.example:3128")
+HostOrAddress = pattern(
+    "bad-name",
+    "Host name or address",
+    r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+",
+    "is one name or one address",
+)
+
+
+class Memory(NamedTuple):
+    """mb: MiB as written; nominal: a size as on the parts list (G, T), of which Linux sees a little less."""
+
+    mb: int
+    nominal: bool
+
+
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([MGT])(?:i?B)?", re.IGNORECASE)
+_MOST_MEMORY = 1024**3  # MiB: a pebibyte
+_UNITS = {"M": 1, "G": 1024, "T": 1024 * 1024}
+
+
+def _memory(value: Any) -> Memory:
+    if isinstance(value, Memory):
+        return value
+    cure = "Write MiB as a number, or a size like 4000M, 256G or 2T."
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value <= _MOST_MEMORY:
+            raise wrong("bad-memory", f"{value} MiB is no memory that a node can have.", cure)
+        return Memory(value, nominal=False)
+    match = _MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("bad-memory", f"{show(value)!r} is no memory size.", cure)
+    unit = match.group(2).upper()
+    size = int(float(match.group(1)) * _UNITS[unit])
+    if size > _MOST_MEMORY:
+        raise wrong("bad-memory", f"{value} is no memory that a node can have.", cure)
+    return Memory(size, unit != "M")
+
+
+MemorySize = Annotated[
+    Memory,
+    PlainValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": "^[0-9.]+ *[MGTmgt](i?B)?$"},
+            ]
+        }
+    ),
+]
+
+_TIME = re.compile(
+    r"(?P<min>[0-9]+)|(?P<ms>[0-9]+:[0-9]{1,2})|(?P<hms>[0-9]+:[0-9]{1,2}:[0-9]{1,2})"
+    r"|[0-9]+-[0-9]{1,2}(?::[0-9]{1,2}(?::[0-9]{1,2})?)?"
+)
+
+
+def seconds(text: str) -> int | None:
+    """Slurm's notation of a time span in seconds; None = unlimited. The text must have passed SlurmTime."""
+    if text.upper() in ("UNLIMITED", "INFINITE", "-1"):
+        return None
+    days, _, rest = text.rpartition("-")
+    numbers = [int(part) for part in rest.split(":")]
+    if days:
+        hours, minutes, secs = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, minutes, secs = numbers
+    else:
+        hours, minutes, secs = 0, numbers[0], [*numbers, 0][1]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
+
+
+def _time(value: Any) -> str:
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    parts = text.replace("-", ":").split(":")
+    fine = text.upper() in ("UNLIMITED", "INFINITE") or _TIME.fullmatch(text) is not None
+    # Minutes and seconds beside a larger unit stay below 60, hours beside days below 24.
+    if fine and len(parts) > 1 and ":" in text:
+        fine = all(int(part) < 60 for part in text.split("-")[-1].split(":")[1:])
+    if fine and "-" in text:
+        fine = int(parts[1]) < 24
+    if not fine:
+        cure = "Write minutes, hh:mm:ss, days-hh or days-hh:mm:ss, like 30, 12:00:00 or 7-0; or UNLIMITED."
+        raise wrong("bad-time", f"{show(value)!r} is no time span that Slurm reads.", cure)
+    return text.upper() if text.isalpha() else text
+
+
+SlurmTime = Annotated[str, PlainValidator(_time), WithJsonSchema({"type": ["string", "integer"]})]
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _cidr(value: Any) -> IpNetwork:
+    if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    if "/" not in text:
+        raise wrong("bad-cidr", f"{show(value)!r} is no network.", "Write address/length, like 10.10.0.0/16.")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise wrong(
+            "bad-cidr", f"{text!r} is no network.", "Write address/length, like 10.10.0.0/16."
+        ) from None
+    raise wrong("bad-cidr", f"{text} is an address inside a network, not the network.", f"Write {meant}.")
+
+
+Cidr = Annotated[
+    IpNetwork,
+    PlainValidator(_cidr),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}),
+]
+
+
+def read_address(text: str) -> IpAddress:
+    """One address; the error has our sentence."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        cure = "Write one like 10.10.0.11 (without /length)."
+        raise wrong("bad-address", f"{show(text)!r} is no IP address.", cure) from None
+
+
+def _address(value: Any) -> str:
+    return str(read_address(_word(value, "An address").strip()))
+
+
+Address = Annotated[
+    str, PlainValidator(_address), WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+$"})
+]
+
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+
+
+def host_name_trouble(name: str) -> tuple[str, str] | None:
+    """(message, cure) if this is no RFC 1123 host name that Linux, DNS, Slurm and Ansible all take."""
+    if len(name) > 63:
+        return f"Host name {show(name)!r} has {len(name)} characters; 63 is the limit.", "Shorten it."
+    if _HOST.fullmatch(name) is None:
+        if "." in name:
+            return (
+                f"Host name {name!r} has a dot in it.",
+                "Write the short name; `domain` in cluster.yml is added.",
+            )
+        if name != name.lower() and _HOST.fullmatch(name.lower()):
+            return f"Host name {name!r} has upper-case letters.", f"Write {name.lower()}."
+        return f"{show(name)!r} is no host name.", "Use lower-case letters, digits and inner hyphens only."
+    if name.isdigit():
+        return f"Host name {name!r} is only digits.", "Start it with a letter, like n001."
+    if name in ("localhost", "all", "ungrouped", "none"):
+        return f"{name!r} cannot be a host name here; it has a meaning of its own.", "Choose another."
+    return None
+
+
+def _per_node(value: Any) -> str | list[str] | dict[str, str]:
+    """One value, a list, or name → value; what they are is checked with the names at hand."""
+    if isinstance(value, list):
+        return [_word(item, "Each item") for item in value]
+    if isinstance(value, dict):
+        return {str(key): _word(item, "Each value") for key, item in value.items()}
+    return _word(value, "This")
+
+
+PerNode = Annotated[
+    str | list[str] | dict[str, str],
+    PlainValidator(_per_node),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": ["string", "integer"]},
+                {"type": "array", "items": {"type": ["string", "integer"]}},
+                {"type": "object", "additionalProperties": {"type": ["string", "integer"]}},
+            ]
+        }
+    ),
+]
+
+
+def _words(value: Any) -> Any:
+    """A single word where a list is wanted is a list of one."""
+    return [value] if isinstance(value, (str, int)) and not isinstance(value, bool) else value
+
+
+def listed(item: Any, item_schema: dict[str, Any] | None = None) -> Any:
+    """Annotated list that also takes one bare value."""
+    inner = item_schema or {"type": "string"}
+    schema = {"anyOf": [inner, {"type": "array", "items": inner}]}
+    return Annotated[list[item], BeforeValidator(_words), WithJsonSchema(schema)]
+
+
+Words = listed(Text)
+Names = listed(Word)
+HostsOrAddresses = listed(HostOrAddress)
+Addresses = listed(Address)
+Domains = listed(Domain)
+UserNames = listed(UserName)
+Paths = listed(AbsolutePath)
+Packages = listed(Package)
+Uris = listed(Uri)
+SourceWords = listed(SourceWord)
+UnitNames = listed(UnitName)
+UnixGroups = listed(UnixGroup)
+
+
+def _settings(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise wrong(
+            "wrong-type", f"Here `Key: Value` lines are wanted, not {kind(value)}.", "Write a mapping."
+        )
+    result: dict[str, str] = {}
+    for key, item in value.items():
+        if isinstance(item, (list, dict)) or item is None:
+            message = f"{key} has {kind(item)} where one value is wanted."
+            raise wrong("wrong-type", message, "Write one value; quote it if it holds commas or colons.")
+        text = {True: "yes", False: "no"}[item] if isinstance(item, bool) else str(item)
+        if "\n" in text or "\n" in str(key):
+            raise wrong("bad-value", f"The value of {key} has a line break.", "Write it in one line.")
+        result[str(key)] = text
+    return result
+
+
+Settings = Annotated[
+    dict[str, str],
+    PlainValidator(_settings),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": ["string", "integer", "number", "boolean"]}}
+    ),
+]
+"""Key: Value lines handed on to a program; true and false become yes and no."""
+
+
+def _sysctl(value: Any) -> dict[str, str]:
+    texts = _settings(value)
+    return {
+        key: ("1" if item is True else "0") if isinstance(item, bool) else texts[key]
+        for key, item in value.items()
+    }
+
+
+Sysctl = Annotated[
+    dict[str, str],
+    PlainValidator(_sysctl),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer", "boolean"]}}),
+]
+
+_KEY_KINDS = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+
+
+def _ssh_key(value: Any) -> str:
+    text = _word(value, "A key").strip()
+    if "PRIVATE KEY" in text:
+        raise wrong(
+            "bad-key",
+            "This is a private key.",
+            "Put the public half (the .pub file) here, and replace the key: it is exposed.",
+        )
+    parts = text.split()
+    index = next((number for number, part in enumerate(parts) if part in _KEY_KINDS), None)
+    cure = "Paste the one line of the .pub file, like `ssh-ed25519 AAAA… alice@laptop`."
+    if "\n" in text or index is None:
+        raise wrong("bad-key", f"{show(text)!r} is no public SSH key.", cure)
+    try:
+        blob = base64.b64decode(parts[index + 1], validate=True)
+    except (IndexError, binascii.Error):
+        raise wrong("bad-key", f"The {parts[index]} key is cut off or damaged.", cure) from None
+    size = int.from_bytes(blob[:4], "big")
+    if blob[4 : 4 + size].decode("ascii", "replace") != parts[index] or len(blob) < size + 30:
+        raise wrong("bad-key", f"The {parts[index]} key is cut off or damaged.", cure)
+    return text
+
+
+SshKey = Annotated[str, PlainValidator(_ssh_key), WithJsonSchema({"type": "string"})]
+
+SshKeys = listed(SshKey)
+
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}(?:(?::[0-9a-f]{2}){2})?")
+
+
+def read_mac(text: str) -> str | None:
+    """A MAC (6 or, for InfiniBand, 8 bytes) as lower case with colons, or None if it is none."""
+    plain = text.strip().lower().replace("-", ":")
+    if re.fullmatch(r"[0-9a-f]{12}", plain):
+        plain = ":".join(plain[i : i + 2] for i in range(0, 12, 2))
+    return plain if _MAC.fullmatch(plain) else None
+
+
+def choice(*values: str) -> Any:
+    """Annotated str out of a few, case ignored; true and false are read as on and off where those are choices."""
+
+    def read(value: Any) -> str:
+        text = {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        for known in values:
+            if text.lower() == known.lower():
+                return known
+        raise wrong(
+            "bad-value", f"{show(value)!r} is not possible here.", f"Choose one of: {', '.join(values)}."
+        )
+
+    return Annotated[str, PlainValidator(read), WithJsonSchema({"type": "string", "enum": list(values)})]
+
+
+Presence = choice("present", "absent")
+PartitionState = choice("UP", "DOWN", "DRAIN", "INACTIVE")
+PreemptMode = choice("off", "requeue", "cancel", "suspend")
+PreemptType = choice("qos", "partition")
+QosPreemptMode = choice("cluster", "cancel", "requeue", "suspend", "gang")
+SlurmAdmin = choice("none", "operator", "administrator")
+LimitType = choice("soft", "hard", "-")
+LimitItem = choice(
+    *("core", "data", "fsize", "memlock", "nofile", "rss", "stack", "cpu", "nproc", "as", "maxlogins"),
+    *("maxsyslogins", "priority", "locks", "sigpending", "msgqueue", "nice", "rtprio"),
+)

@@ -1,0 +1,52 @@
+"""inventory/groups.yml as typed data: which groups exist and who is in them unless a site says otherwise."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from .paths import groups_file
+
+LISTS = ("management", "login", "compute")
+
+
+class Group(BaseModel):
+    """One group; the fields are explained in inventory/groups.yml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    list: bool = False
+    members: Literal["management", "login", "compute", "first_management", "none"] = "none"
+    odd: bool = False
+    max: int | None = None
+    requires: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    sees_nodes: bool = False
+
+    @property
+    def service(self) -> bool:
+        """Whether a site may name it under `services:`."""
+        return not self.list and not self.children
+
+
+@cache
+def _load(path: Path) -> dict[str, Group]:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: Group.model_validate(group) for name, group in data["groups"].items()}
+
+
+def groups(path: Path | None = None) -> dict[str, Group]:
+    """All groups in the order of the file."""
+    return _load(path or groups_file())
+
+
+def derived(group: Group, lists: dict[str, list[str]]) -> list[str]:
+    """Names of the hosts that are in a service group unless the site overrides it."""
+    if group.members == "first_management":
+        return lists["management"][:1]
+    return [] if group.members == "none" else list(lists[group.members])

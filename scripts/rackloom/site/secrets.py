@@ -1,0 +1,261 @@
+"""A site's secrets: made once, kept encrypted, never in a log.
+
+They live in ``group_vars/all/secrets.yml`` (a whole-file Ansible vault, one mapping `rackloom_secrets`), and the
+vault's key in ``vault.key`` beside cluster.yml. SECRETS is the one place to declare a new secret: `init` adds
+to an existing site what is missing there and touches nothing else.
+"""
+
+# ruff: noqa: PLC0415 - Ansible and cryptography load slowly, and few commands touch a secret
+from __future__ import annotations
+
+import base64
+import os
+import secrets as random
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+VARIABLE = "rackloom_secrets"
+VAULT_ID = "rackloom"
+KEY_VARIABLE = "RACKLOOM_VAULT_KEY_FILE"
+SECRETS_FILE = Path("group_vars/all/secrets.yml")
+KEY_FILE = Path("vault.key")
+IGNORED = ("vault.key", "ssh/")
+
+_HEADER = "---\n# Made by `rackloom secrets init`. See one with: ansible-vault view\n"
+
+
+class SecretsError(Exception):
+    """Something is wrong with the secrets; the text is one sentence for people, without any secret in it."""
+
+
+class KeyMissingError(SecretsError):
+    """There are secrets, but not the key to them."""
+
+
+class KeyWrongError(SecretsError):
+    """The key does not open the secrets."""
+
+
+class SecretsMissingError(SecretsError):
+    """No secrets have been made yet, or newer ones lack."""
+
+
+class SecretsDamagedError(SecretsError):
+    """The file of secrets cannot be read."""
+
+
+def _token() -> str:
+    return random.token_urlsafe(32)
+
+
+def _bytes(count: int) -> Callable[[Mapping[str, str]], str]:
+    return lambda _: base64.b64encode(random.token_bytes(count)).decode("ascii")
+
+
+def _private_key(_: Mapping[str, str]) -> str:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode("ascii")
+
+
+def _public_key_of(private: str, comment: str) -> Callable[[Mapping[str, str]], str]:
+    def make(made: Mapping[str, str]) -> str:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+        key = load_ssh_private_key(made[private].encode("ascii"), password=None).public_key()
+        return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii") + f" {comment}"
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One secret: name in `rackloom_secrets`, what it is for, how it is made (from those made before it)."""
+
+    name: str
+    purpose: str
+    make: Callable[[Mapping[str, str]], str] = field(repr=False)
+
+
+SECRETS: tuple[Secret, ...] = (
+    Secret("munge_key", "key all Slurm daemons share, base64", _bytes(1024)),
+    Secret("mariadb_root_password", "root of the accounting's database", lambda _: _token()),
+    Secret("slurm_db_password", "slurmdbd's user in that database", lambda _: _token()),
+    Secret("slurm_jwt_key", "signs tokens for Slurm's REST interface, base64", _bytes(32)),
+    Secret("check_ssh_key", "private key of the user that validation runs as", _private_key),
+    Secret(
+        "check_ssh_public_key",
+        "public half of check_ssh_key",
+        _public_key_of("check_ssh_key", "rackloom-check"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """What `init` did: names of new and of kept secrets, whether the key is new, and the two files."""
+
+    created: list[str]
+    kept: list[str]
+    key_created: bool
+    secrets_file: Path
+    key_file: Path
+
+
+def key_file(config_dir: Path | str) -> Path:
+    """Where this site's vault key is: RACKLOOM_VAULT_KEY_FILE, else vault.key in the folder."""
+    named = os.environ.get(KEY_VARIABLE)
+    return Path(named) if named else Path(config_dir) / KEY_FILE
+
+
+def secrets_file(config_dir: Path | str) -> Path:
+    """The encrypted file."""
+    return Path(config_dir) / SECRETS_FILE
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file in one step; only its owner may read it, from the first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), 0o600)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _make(made: Mapping[str, str], secret: Secret) -> str:
+    """A value that no template engine would take for a template, however unlikely chance makes it."""
+    while True:
+        value = secret.make(made)
+        if not any(mark in value for mark in ("{{", "{%", "{#")):
+            return value
+
+
+def _read_key(path: Path, why: str) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except FileNotFoundError:
+        message = f"The vault key {path} is missing, {why}; put it back, or name it in {KEY_VARIABLE}."
+        raise KeyMissingError(message) from None
+    except OSError as error:
+        raise KeyMissingError(f"The vault key {path} cannot be read: {error.strerror}.") from None
+    if not key:
+        raise KeyMissingError(
+            f"The vault key {path} is empty, {why}; put it back, or name it in {KEY_VARIABLE}."
+        )
+    return key
+
+
+def _vault(key: bytes) -> Any:
+    from ansible.parsing.vault import VaultLib, VaultSecret
+
+    return VaultLib(secrets=[(VAULT_ID, VaultSecret(key))])
+
+
+def _decrypt(path: Path, key: bytes, key_path: Path) -> dict[str, Any]:
+    from ansible.errors import AnsibleError
+    from ansible.parsing.vault import AnsibleVaultFormatError
+
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SecretsDamagedError(f"The secrets in {path} cannot be read: {error.strerror}.") from None
+    if not text.startswith(b"$ANSIBLE_VAULT"):
+        cure = f"run ansible-vault encrypt --encrypt-vault-id {VAULT_ID} {path}"
+        raise SecretsDamagedError(f"The secrets in {path} are not encrypted; {cure}.")
+    try:
+        plain = _vault(key).decrypt(text)
+    except AnsibleVaultFormatError:
+        raise SecretsDamagedError(f"The secrets in {path} are damaged; restore the file.") from None
+    except AnsibleError:
+        message = (
+            f"The vault key {key_path} does not open {path}; it belongs to another site or was replaced."
+        )
+        raise KeyWrongError(message) from None
+    try:
+        data = yaml.safe_load(plain)
+    except yaml.YAMLError:
+        data = None
+    if not isinstance(data, dict) or not isinstance(data.get(VARIABLE, {}), dict):
+        raise SecretsDamagedError(f"The secrets in {path} hold no mapping {VARIABLE}; restore the file.")
+    return data
+
+
+def ignore(config_dir: Path | str) -> None:
+    """See to it that git never takes the key or SSH keys."""
+    path = Path(config_dir) / ".gitignore"
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    missing = [line for line in IGNORED if line not in old.splitlines()]
+    if missing:
+        start = old if not old or old.endswith("\n") else old + "\n"
+        path.write_text(start + "\n".join(missing) + "\n", encoding="utf-8")
+
+
+def init(config_dir: Path | str) -> InitResult:
+    """Make every secret that the site lacks, and the key if there are no secrets yet. Existing ones stay.
+
+    Raises KeyMissingError or KeyWrongError if there are secrets but not their key, SecretsDamagedError,
+    and SecretsMissingError if the folder is not there.
+    """
+    folder = Path(config_dir)
+    if not folder.is_dir():
+        raise SecretsMissingError(f"There is no folder {folder}; run `rackloom init` first.")
+    path, key_path = secrets_file(folder), key_file(folder)
+    data: dict[str, Any] = {}
+    key_created = False
+    if path.exists():
+        key = _read_key(key_path, f"and {path} cannot be opened without it")
+        data = _decrypt(path, key, key_path)
+    elif key_path.exists():
+        key = _read_key(key_path, "so nothing can be encrypted with it")
+    else:
+        key = random.token_urlsafe(48).encode("ascii")
+        key_created = True
+    ignore(folder)
+    made: dict[str, str] = dict(data.get(VARIABLE, {}))
+    kept = list(made)
+    created: list[str] = []
+    for secret in SECRETS:
+        if not made.get(secret.name):
+            made[secret.name] = _make(made, secret)
+            created.append(secret.name)
+    if key_created:
+        _write(key_path, key + b"\n")
+    if created:
+        data[VARIABLE] = made
+        plain = _HEADER + yaml.safe_dump(data, sort_keys=False, width=1000)
+        from ansible.parsing.vault import VaultSecret
+
+        _write(path, bytes(_vault(key).encrypt(plain, secret=VaultSecret(key), vault_id=VAULT_ID)))
+    for private in (path, key_path):
+        if private.stat().st_mode & 0o077:
+            private.chmod(0o600)
+    return InitResult(created, kept, key_created, path, key_path)
+
+
+def load(config_dir: Path | str) -> dict[str, str]:
+    """The decrypted secrets by name. Raises SecretsError with one clear sentence."""
+    path, key_path = secrets_file(config_dir), key_file(config_dir)
+    if not path.exists():
+        raise SecretsMissingError(f"There are no secrets in {config_dir} yet; run `rackloom secrets init`.")
+    key = _read_key(key_path, f"and {path} cannot be opened without it")
+    made = dict(_decrypt(path, key, key_path).get(VARIABLE, {}))
+    missing = [secret.name for secret in SECRETS if not made.get(secret.name)]
+    if missing:
+        raise SecretsMissingError(
+            f"Newer secrets are missing ({', '.join(missing)}); run `rackloom secrets init`."
+        )
+    return made

@@ -1,0 +1,115 @@
+"""One lab for all end-to-end tests, driven as a user drives it: through the scripts and their JSON answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAME = os.environ.get("RACKLOOM_E2E_LAB", "e2e")
+OS = os.environ.get("RACKLOOM_E2E_OS", "debian-12")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said: exit code, the JSON envelope, seconds, and what it printed for people."""
+
+    code: int
+    envelope: dict[str, Any]
+    seconds: float
+    said: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.envelope["data"]
+        return data
+
+    def must(self, code: int = 0) -> Answer:
+        """Return the answer, or fail the test with all that the command said."""
+        assert self.code == code, f"exit code {self.code}, not {code}\n{self.envelope}\n{self.said[-6000:]}"
+        return self
+
+
+class Lab:
+    """The lab, its command line and its nodes."""
+
+    name = NAME
+    root = ROOT
+    config = ROOT / ".lab" / NAME / "config"
+    os = OS
+
+    def call(self, *words: str, program: str = ".venv/bin/rackloom") -> Answer:
+        """Run a command of ours with --json."""
+        began = time.monotonic()
+        done = subprocess.run(
+            [str(ROOT / program), *words, "--json"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "RACKLOOM_CONFIG": str(self.config)},
+        )
+        seconds = time.monotonic() - began
+        try:
+            envelope = json.loads(done.stdout)
+        except ValueError:
+            pytest.fail(
+                f"{' '.join(words)} gave no JSON (exit code {done.returncode}):\n{done.stdout}\n{done.stderr}"
+            )
+        return Answer(done.returncode, envelope, seconds, done.stderr)
+
+    def up(self, *words: str) -> Answer:
+        """Run scripts/lab.sh up for this lab."""
+        return self.call("up", "--name", self.name, "--os", self.os, *words, program="scripts/lab.sh")
+
+    def ssh(self, node: str, command: str, *, check: bool = True) -> str:
+        """Run a command on a node as root and return its output, errors included."""
+        done = subprocess.run(
+            [str(ROOT / ".venv/bin/rackloom"), "lab", "ssh", "--name", self.name, node, "--", command],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        out = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"{node}: {command}: {out}"
+        return out.strip()
+
+    def power(self, node: str, *, on: bool) -> None:
+        """Pull or plug a node's power."""
+        self.call("lab", "power", "--name", self.name, node, "on" if on else "off").must()
+
+    def as_user(self, command: str) -> str:
+        """Run a command on the login node as the ordinary user alice."""
+        quoted = command.replace("'", "'\\''")
+        return self.ssh("login01", f"runuser -l alice -c '{quoted}'")
+
+    def await_that(self, what: str, done: Callable[[], Any], seconds: float = 90) -> Any:
+        """Poll until something is true and return it."""
+        deadline = time.monotonic() + seconds
+        while not (value := done()):
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+            time.sleep(0.3)
+        return value
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A deployed lab with two compute nodes; removed at the end unless RACKLOOM_E2E_KEEP is set."""
+    it = Lab()
+    try:
+        it.up("--compute", "2").must()
+        yield it
+    finally:
+        if not os.environ.get("RACKLOOM_E2E_KEEP"):
+            it.call("lab", "down", "--name", it.name)

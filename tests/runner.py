@@ -1,0 +1,419 @@
+"""Run the test suites: lint gates, pytest, molecule scenarios, end-to-end tests.
+
+Called by ``scripts/test.sh`` once the machine is set up. Every gate, scenario and pytest run is one
+job: a command with a log file under ``.cache/test/``. Jobs of a suite run side by side. The terminal
+gets a line when a job starts or ends and a sign of life every half minute; a failed job prints
+the end of its log. The last line is always ``N passed, N failed, N skipped``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET  # the files are pytest's own, written a moment ago
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".cache" / "test"
+BIN = Path(sys.prefix) / "bin"
+SUITES = ("lint", "unit", "roles", "e2e", "all")
+HEARTBEAT = 30.0
+TAIL = 80
+TIMED_OUT = 124
+CORES = os.cpu_count() or 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command to run; ``junit`` names the report that counts its tests, if it has one."""
+
+    name: str
+    argv: tuple[str, ...]
+    timeout: float = 900.0
+    junit: Path | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    cleanup: tuple[str, ...] = ()
+    """What takes away the job's leftovers when it could not end by itself."""
+
+    @property
+    def log(self) -> Path:
+        """Where the output goes."""
+        return LOGS / f"{self.name.replace(' ', '-').replace('/', '-')}.log"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: how many passed, failed and were skipped, and why."""
+
+    job: Job
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def say(text: str) -> None:
+    """Print one line at once, so that a pipe shows it too."""
+    print(text, flush=True)
+
+
+def files(*suffixes: str) -> list[str]:
+    """Tracked and new files of the repository that end in one of ``suffixes``, relative paths."""
+    argv = [
+        "git",
+        "-c",
+        f"safe.directory={ROOT}",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted(name for name in listed if name.endswith(suffixes) and (ROOT / name).is_file())
+
+
+def environment(job: Job) -> dict[str, str]:
+    """The environment that a job runs in: our programs first, and no colours in logs."""
+    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", **job.env}
+
+
+def shell_scripts() -> list[str]:
+    """Every file that a shell reads, found by its suffix or its first line."""
+    found = []
+    for name in files(""):
+        if name.endswith(".j2"):
+            continue  # not a shell's language yet
+        with (ROOT / name).open("rb") as stream:
+            first = stream.readline(80)
+        if name.endswith(".sh") or (
+            first.startswith(b"#!") and first.split()[-1].endswith((b"bash", b"/sh"))
+        ):
+            found.append(name)
+    return found
+
+
+def tool(name: str) -> str:
+    """Path of a program: the virtual environment first, then PATH, else the bare name."""
+    own = BIN / name
+    return str(own) if own.exists() else (shutil.which(name) or name)
+
+
+def lint_jobs() -> list[Job]:
+    """The gates, slowest first; they start no containers."""
+    typed = [
+        name
+        for name in ("scripts/rackloom", "plugins", "tests", "molecule")
+        if any((ROOT / name).rglob("*.py"))
+    ]
+    return [
+        # with the scenarios' settings: no vault key is wanted to read playbooks
+        Job(
+            "ansible-lint",
+            (tool("ansible-lint"), "-q"),
+            env={"ANSIBLE_CONFIG": "molecule/shared/ansible.cfg"},
+        ),
+        Job("mypy", (tool("mypy"), *typed)),
+        # never with --quiet: it hides the warnings from --strict
+        Job("docs", (tool("mkdocs"), "build", "--strict"), env={"NO_MKDOCS_2_WARNING": "1"}),
+        Job("yamllint", (tool("yamllint"), "--strict", *files(".yml", ".yaml", ".yamllint"))),
+        Job("shellcheck", (tool("shellcheck"), "--external-sources", *shell_scripts())),
+        Job("ruff", (tool("ruff"), "check", ".")),
+        Job("ruff format", (tool("ruff"), "format", "--check", ".")),
+    ]
+
+
+def pytest_job(
+    name: str, paths: Iterable[str], extra: Sequence[str] = (), *, workers: int, timeout: float
+) -> Job:
+    """One pytest run; its report counts the tests one by one."""
+    junit = LOGS / f"{name.replace(' ', '-')}.xml"
+    argv = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", "-o", "junit_family=xunit2"]
+    if workers > 1:
+        argv += ["-n", str(workers), "--dist", "loadfile"]
+    return Job(name, (*argv, *paths, *extra), timeout=timeout, junit=junit)
+
+
+def unit_jobs(extra: Sequence[str]) -> list[Job]:
+    """Pytest over tests/unit and tests/render; ``extra`` goes to pytest and may name paths."""
+    named = [arg for arg in extra if arg.startswith("tests/")]
+    paths = named or [
+        path for path in ("tests/unit", "tests/render") if any((ROOT / path).rglob("test_*.py"))
+    ]
+    rest = [arg for arg in extra if arg not in named]
+    return [pytest_job("pytest unit", paths, rest, workers=min(CORES, 4), timeout=900)] if paths else []
+
+
+def e2e_jobs(extra: Sequence[str]) -> list[Job]:
+    """Pytest over tests/e2e, one after another: the tests share one lab."""
+    if not any((ROOT / "tests/e2e").rglob("test_*.py")):
+        return []
+    return [pytest_job("pytest e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=1800)]
+
+
+def scenarios() -> list[str]:
+    """Names of the molecule scenarios."""
+    return sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+def changed_scenarios(base: str) -> list[str]:
+    """Scenarios touched since ``base``; all of them when something that they share changed."""
+    argv = ["git", "-c", f"safe.directory={ROOT}", "diff", "--name-only", base]
+    paths = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    known = scenarios()
+    touched = {path.split("/")[1] for path in paths if path.startswith(("roles/", "molecule/"))}
+    shared = any(path.startswith(("plugins/", "ansible.cfg", "requirements")) for path in paths)
+    shared = shared or any(path.startswith("molecule/") and path.split("/")[1] not in known for path in paths)
+    return known if shared else sorted(touched & set(known))
+
+
+def scenario_jobs(names: Sequence[str]) -> list[Job]:
+    """One job a scenario; an unknown name is a usage error."""
+    known = scenarios()
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise SystemExit(f"test: no such scenario: {', '.join(unknown)}. There are: {', '.join(known)}")
+    molecule = tool("molecule")
+    return [
+        Job(
+            f"scenario {name}",
+            (molecule, "test", "-s", name),
+            timeout=1200,
+            cleanup=(molecule, "destroy", "-s", name),
+        )
+        for name in names or known
+    ]
+
+
+def count(job: Job, code: int) -> tuple[int, int, int, tuple[str, ...]]:
+    """Return passed, failed, skipped and the reasons for skips of a finished job."""
+    if job.junit is None or not job.junit.exists():
+        return (1, 0, 0, ()) if code == 0 else (0, 1, 0, ())
+    cases = list(ET.parse(job.junit).getroot().iter("testcase"))  # noqa: S314 - our own file
+    bad = sum(1 for case in cases if case.find("failure") is not None or case.find("error") is not None)
+    skips = [(case, why) for case in cases if (why := case.find("skipped")) is not None]
+    notes = [
+        f"{case.get('classname', '')}::{case.get('name', '')}: {why.get('message', '')}"
+        for case, why in skips
+    ]
+    if code and not bad:  # collection error, no test at all, a worker that died
+        bad = 1
+    return max(len(cases) - bad - len(skips), 0), bad, len(skips), tuple(notes)
+
+
+class Runner:
+    """Runs jobs, keeps the list of running ones for the sign of life and for the clean end."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.outcomes: list[Outcome] = []
+        self._running: dict[str, tuple[Job, float, subprocess.Popen[bytes]]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def clock(self) -> str:
+        """Minutes and seconds since the start."""
+        seconds = int(time.monotonic() - self.started)
+        return f"{seconds // 60:02d}:{seconds % 60:02d}"
+
+    def run(self, title: str, jobs: Sequence[Job], workers: int) -> None:
+        """Run the jobs of a suite side by side and keep what came of them."""
+        if not jobs:
+            say(f"[{self.clock()}] {title}: nothing to run")
+            return
+        say(f"[{self.clock()}] {title}: {len(jobs)} job(s), {workers} at a time")
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            self.outcomes += pool.map(self._one, jobs)
+
+    def heartbeat(self) -> None:
+        """Say every half minute what is running, with the last line of its log."""
+        while not self._stop.wait(HEARTBEAT):
+            with self._lock:
+                running = list(self._running.values())
+            for job, since, _ in running:
+                last = tail(job.log, 1)[-100:].strip()
+                say(f"[{self.clock()}]   … {job.name} ({time.monotonic() - since:.0f} s) {last}")
+
+    def stop(self) -> None:
+        """End the sign of life and whatever still runs."""
+        self._stop.set()
+        with self._lock:
+            running = list(self._running.values())
+        for _, _, process in running:
+            end(process)
+
+    def _one(self, job: Job) -> Outcome:
+        if self._stop.is_set():
+            return Outcome(job, 0.0, failed=1, reason="not started: the run was ended")
+        say(f"[{self.clock()}] start {job.name}")
+        began = time.monotonic()
+        reason = ""
+        if job.junit is not None:
+            job.junit.unlink(missing_ok=True)
+        with job.log.open("wb") as log:
+            try:
+                code = self._spawn(job, began, log.fileno())
+            except subprocess.TimeoutExpired:
+                code, reason = TIMED_OUT, f"ran longer than {job.timeout:.0f} s"
+            except OSError as error:
+                code, reason = 127, f"{error.strerror}: {job.argv[0]} (scripts/setup.sh --dev installs it)"
+        if job.cleanup and (self._stop.is_set() or code == TIMED_OUT):
+            subprocess.run(
+                job.cleanup, cwd=ROOT, env=environment(job), capture_output=True, timeout=120, check=False
+            )
+        passed, failed, skipped, notes = count(job, code)
+        outcome = Outcome(
+            job, time.monotonic() - began, passed, failed, skipped, notes, reason or f"exit code {code}"
+        )
+        self._report(outcome)
+        return outcome
+
+    def _spawn(self, job: Job, began: float, log: int) -> int:
+        process = subprocess.Popen(
+            job.argv,
+            cwd=ROOT,
+            env=environment(job),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with self._lock:
+            self._running[job.name] = (job, began, process)
+        try:
+            return process.wait(timeout=job.timeout)
+        finally:
+            with self._lock:
+                del self._running[job.name]
+            end(process)
+
+    def _report(self, outcome: Outcome) -> None:
+        verdict = "FAIL" if outcome.failed else "ok"
+        say(f"[{self.clock()}] {verdict:<5} {outcome.job.name} ({outcome.seconds:.0f} s)")
+        if outcome.failed:
+            with self._lock:
+                text = tail(outcome.job.log, TAIL)
+                say(f"----- {outcome.job.name}: {outcome.reason}; end of {outcome.job.log.relative_to(ROOT)}")
+                say(text)
+                say(f"----- end of {outcome.job.name}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a job's process group; a finished one is left alone."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=20)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def tail(path: Path, lines: int) -> str:
+    """Last lines of a log, without reading a large one whole."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - 400 * lines, 0))
+        text = stream.read().decode(errors="replace")
+    return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+def summary(outcomes: Sequence[Outcome]) -> int:
+    """Print the table and the last line; return the exit code."""
+    width = max((len(outcome.job.name) for outcome in outcomes), default=4)
+    say(f"\n{'':<{width}}  {'seconds':>7} {'passed':>7} {'failed':>7} {'skipped':>7}")
+    for each in outcomes:
+        say(f"{each.job.name:<{width}}  {each.seconds:7.0f} {each.passed:7} {each.failed:7} {each.skipped:7}")
+    for each in outcomes:
+        for note in each.notes:
+            say(f"skipped: {note}")
+    totals = [sum(getattr(each, key) for each in outcomes) for key in ("passed", "failed", "skipped")]
+    say(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
+    return 1 if totals[1] or not sum(totals) else 0
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="scripts/test.sh", description="Run Rackloom's tests.")
+    parser.add_argument("suite", nargs="?", default="all", choices=SUITES)
+    parser.add_argument("--workers", type=int, default=2 if CORES <= 2 else 3, help="scenarios at a time")
+    parser.add_argument(
+        "--changed", nargs="?", const="HEAD", metavar="BASE", help="only scenarios touched since BASE (HEAD)"
+    )
+    parser.add_argument("--list", action="store_true", help="name the jobs and stop")
+    parser.add_argument(
+        "names", nargs="*", help="roles: scenarios; unit and e2e: arguments for pytest, after --"
+    )
+    return parser.parse_args(argv)
+
+
+def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
+    """Turn the command line into suites: title, jobs, how many at a time."""
+    suite, names = options.suite, options.names
+    extra = names if suite in {"unit", "e2e"} else []
+    picked = changed_scenarios(options.changed) if options.changed else names if suite == "roles" else []
+    wanted: dict[str, Callable[[], list[Job]]] = {
+        "lint": lint_jobs,
+        "unit": lambda: unit_jobs(extra),
+        "roles": lambda: [] if options.changed and not picked else scenario_jobs(picked),
+        "e2e": lambda: e2e_jobs(extra),
+    }
+    chosen = {"all": list(wanted), "unit": ["lint", "unit"]}.get(suite, [suite])
+    if suite == "unit" and extra:
+        chosen = ["unit"]  # somebody works on one test: no gates
+    together = [name for name in chosen if name in {"lint", "unit"}]
+    fast = [job for name in together for job in wanted[name]()]
+    slow = [name for name in chosen if name not in together]
+    return [
+        *([(" and ".join(together), fast, min(CORES, 3))] if together else []),
+        *((name, wanted[name](), options.workers if name == "roles" else 1) for name in slow),
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the suites that the command line names."""
+    options = arguments(argv)
+    suites = plan(options)
+    if options.list:
+        for _, jobs, _ in suites:
+            for job in jobs:
+                say(job.name)
+        return 0
+    LOGS.mkdir(parents=True, exist_ok=True)
+    runner = Runner()
+
+    def ended(number: int, _frame: object) -> None:
+        runner.stop()  # first: the pool waits for its jobs, and they do not see the terminal's Ctrl-C
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ended)
+    threading.Thread(target=runner.heartbeat, daemon=True).start()
+    try:
+        for title, jobs, workers in suites:
+            runner.run(title, jobs, workers)
+    except KeyboardInterrupt:
+        runner.stop()
+        summary(runner.outcomes)
+        return 130
+    runner.stop()
+    return summary(runner.outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
