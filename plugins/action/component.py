@@ -7,11 +7,12 @@ import binascii
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+
+from ..plugin_utils.surveyed import SurveyedAction, own  # noqa: TID252 - how a collection's plugins find each other
 
 _SOURCES = ("template", "copy", "content", "content_b64", "line")
 _KEYS = {
@@ -36,12 +37,10 @@ def _ended(text: str) -> bytes:
     return (text if not text or text.endswith("\n") else text + "\n").encode()
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(SurveyedAction):
     """Turn the task's file list into one payload, so that N files cost one round trip and not 2 N."""
 
-    _requires_connection = True
-    _supports_check_mode = True
-    _supports_async = False
+    NOTHING: ClassVar[dict[str, Any]] = {"missing": [], "changed_paths": [], "actions": []}
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the module's result; raises AnsibleActionFail naming the file that is wrong."""
@@ -54,11 +53,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         payload = [self._entry(entry, number, variables) for number, entry in enumerate(entries, 1)]
         # One opaque string: file contents stay out of the invocation that a module logs on the node.
         packed = base64.b64encode(json.dumps(payload).encode()).decode()
+        written = [entry["path"] for entry in payload]
+        watched = [
+            path
+            for unit in arguments.get("units", [])
+            for option in ("restart_on", "reload_on")
+            for path in unit.get(option, [])
+        ]
         result.update(
-            self._execute_module(
-                module_name="rackloom.cluster.component",
-                module_args={**arguments, "payload": packed},
-                task_vars=variables,
+            self.surveyed(
+                {**arguments, "payload": packed},
+                [arguments, payload],
+                variables,
+                skippable=all(own(path, written) for path in watched),
             )
         )
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import grp
+import hashlib
 import os
 import pwd
 import re
@@ -59,6 +60,41 @@ def content(entry: dict[str, Any], current: bytes | None) -> bytes:
     if re.search(entry["match"], text, re.MULTILINE):
         return current or b""
     return f"{entry['line']}\n{text}".encode(errors="surrogateescape")
+
+
+def recorded(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry as it may be kept on the node: with the digest of its content instead of the content."""
+    kept = {key: value for key, value in entry.items() if key not in ("content", "validate", "secret")}
+    if "content" in entry:
+        kept["sha256"] = hashlib.sha256(base64.b64decode(entry["content"])).hexdigest()
+    return kept
+
+
+def unchanged(entry: dict[str, Any]) -> bool:
+    """Tell whether a recorded entry still holds, attributes included; Refused where a directory is in its place."""
+    path, state = entry["path"], entry["state"]
+    if state == "absent":
+        return not os.path.lexists(path)
+    if state == "link":
+        return os.path.islink(path) and os.readlink(path) == entry["target"]
+    if state == "directory":
+        if not os.path.isdir(path):
+            return False
+    else:
+        current = read(path)
+        if current is None:
+            return False
+        if "match" in entry:
+            if not re.search(entry["match"], current.decode(errors="surrogateescape"), re.MULTILINE):
+                return False
+        elif entry["force"] and hashlib.sha256(current).hexdigest() != entry["sha256"]:
+            return False
+    now = os.stat(path)
+    return (
+        (entry.get("owner") is None or owner_id(entry["owner"]) == now.st_uid)
+        and (entry.get("group") is None or group_id(entry["group"]) == now.st_gid)
+        and ("mode" not in entry or stat.S_IMODE(now.st_mode) == int(entry["mode"], 8))
+    )
 
 
 class Files:

@@ -204,19 +204,26 @@ def _read(path: str) -> str:
         return handle.read()
 
 
+def _manager(module: AnsibleModule, start_services: bool, recommends: bool, lists_max_age: int) -> Apt | Dnf:
+    if shutil.which("apt-get"):
+        return Apt(module, start_services, recommends, lists_max_age)
+    if not shutil.which("dnf"):
+        module.fail_json(msg="This node has neither apt-get nor dnf.")
+    return Dnf(module, recommends)
+
+
+def installed(module: AnsibleModule, names: list[str]) -> dict[str, str]:
+    """Return version by name of those of the names that are installed, or provided by what is."""
+    return _manager(module, False, False, 0).installed(names)
+
+
 def ensure(
     module: AnsibleModule, names: list[str], *, start_services: bool, recommends: bool, lists_max_age: int
 ) -> list[str]:
     """Install what is missing of names and return it; in check mode only return it."""
     if not names:
         return []
-    manager: Apt | Dnf
-    if shutil.which("apt-get"):
-        manager = Apt(module, start_services, recommends, lists_max_age)
-    elif shutil.which("dnf"):
-        manager = Dnf(module, recommends)
-    else:
-        module.fail_json(msg="This node has neither apt-get nor dnf.")
+    manager = _manager(module, start_services, recommends, lists_max_age)
     missing = missing_of(names, manager.installed(names))
     if missing and not module.check_mode:
         manager.install(missing)

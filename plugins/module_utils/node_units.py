@@ -112,7 +112,7 @@ class Unit:
             if not self.check:
                 self.module.run_command(["systemctl", "daemon-reload"])
                 now = self.show()
-            if now.get("LoadState") != "not-found" and not self.check:
+            if now.get("LoadState") != "not-found":
                 self.actions.append("daemon-reload")
         if now.get("LoadState") == "not-found":
             if wanted["state"] == "stopped":

@@ -148,6 +148,16 @@ options:
             description: Seconds until the task fails, with the end of the unit's journal.
             type: int
             default: 60
+  record:
+    description: Set by the action side; names the record that the node keeps of what was asked of it.
+    type: dict
+    suboptions:
+      key:
+        description: Name of the record.
+        type: str
+      digest:
+        description: Digest of what is asked.
+        type: str
 author: The Rackloom authors
 """
 
@@ -188,7 +198,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import node_files, node_packages, node_units  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils import node_files, node_packages, node_records, node_units  # noqa: TID252 - how a collection's plugins find each other
 
 UNIT = {
     "name": {"type": "str", "required": True},
@@ -221,6 +231,7 @@ def main() -> None:
             # The files with their contents, packed so that they stay out of what a module logs on the node.
             "payload": {"type": "str", "default": "", "no_log": True},
             "units": {"type": "list", "elements": "dict", "options": UNIT, "default": []},
+            "record": node_records.OPTION,
         },
         supports_check_mode=True,
     )
@@ -243,6 +254,10 @@ def main() -> None:
         one = node_units.Unit(module, unit)
         one.apply()
         actions += [f"{one.name} {action}" for action in one.actions]
+    asked = {"packages": wanted["packages"], "units": wanted["units"]}
+    node_records.write(
+        module, "component", {**asked, "files": [node_files.recorded(entry) for entry in entries]}
+    )
     diff: list[dict[str, Any]] = list(files.diffs)
     if missing:
         diff.insert(0, {"before": "", "after": "".join(f"package {name}\n" for name in missing)})

@@ -42,6 +42,21 @@ def test_a_second_deploy_changes_nothing(lab: Lab) -> None:
     assert counts["shell_share"] < 0.05, counts
 
 
+def test_what_somebody_changed_by_hand_is_found_and_mended(lab: Lab) -> None:
+    lab.ssh("gpu01", "chmod 0644 /etc/ssh/sshd_config.d/00-rackloom.conf && systemctl stop chrony")
+    lab.ssh(
+        "login01", "echo '# by hand' >> /etc/sudoers.d/90-rackloom && rm /etc/ssh/authorized_keys.d/*-check"
+    )
+    answer = lab.call("deploy").must()
+    changed = {host for host, counts in answer.data["hosts"].items() if counts["changed"]}
+    assert changed == {"gpu01", "login01"}, answer.said
+    assert lab.ssh(
+        "gpu01", "stat -c %a /etc/ssh/sshd_config.d/00-rackloom.conf; systemctl is-active chrony"
+    ) == ("600\nactive")
+    assert "by hand" not in lab.ssh("login01", "cat /etc/sudoers.d/90-rackloom")
+    assert lab.ssh("login01", "cat /etc/ssh/authorized_keys.d/*-check").startswith("ssh-ed25519")
+
+
 def test_check_mode_of_a_deployed_cluster_predicts_nothing(lab: Lab) -> None:
     answer = lab.call("deploy", "--check").must()
     assert not any(counts["changed"] for counts in answer.data["hosts"].values()), answer.said

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.modules import host_settings
-from plugins.modules.host_settings import name_servers_in, resolv_conf, sysctl_path
+from plugins.module_utils import node_host
+from plugins.module_utils.node_host import name_servers_in, resolv_conf, sysctl_path
 
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node whose files lie in a directory, and on which nothing owns the resolver."""
-    monkeypatch.setattr(host_settings, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
-    monkeypatch.setattr(host_settings, "BEHIND_STUB", (str(tmp_path / "behind-stub"),))
+    monkeypatch.setattr(node_host, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    monkeypatch.setattr(node_host, "BEHIND_STUB", (str(tmp_path / "behind-stub"),))
     monkeypatch.setattr(
-        host_settings, "OWNERS", ((str(tmp_path / "nm"), str(tmp_path / "nm/conf.d/dns"), "x\n"),)
+        node_host, "OWNERS", ((str(tmp_path / "nm"), str(tmp_path / "nm/conf.d/dns"), "x\n"),)
     )
-    monkeypatch.setattr(host_settings, "sysctl_path", lambda key: str(tmp_path / key))
+    monkeypatch.setattr(node_host, "sysctl_path", lambda key: str(tmp_path / key))
     return tmp_path
 
 
@@ -106,5 +106,5 @@ def test_where_a_key_lies(key: str, path: str) -> None:
 def test_unknown_time_zone_is_refused(
     run_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_settings, "ZONES", str(tmp_path))
+    monkeypatch.setattr(node_host, "ZONES", str(tmp_path))
     assert "Mars/Base" in run_module("host_settings", timezone="Mars/Base")["msg"]

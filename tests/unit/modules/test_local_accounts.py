@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.modules import local_accounts
-from plugins.modules.local_accounts import Accounts, Refused, group_commands, key_file, user_commands
+from plugins.module_utils import node_accounts
+from plugins.module_utils.node_accounts import Accounts, Refused, group_commands, key_file, user_commands
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 alice:x:2001:2001:Alice A.:/home/alice:/bin/bash
@@ -99,7 +99,7 @@ def test_nothing_is_done_when_one_entry_is_refused(
     run_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = {"/etc/passwd": PASSWD, "/etc/group": GROUP, "/etc/shadow": SHADOW}
-    monkeypatch.setattr(local_accounts, "read", lambda path: texts.get(path, ""))
+    monkeypatch.setattr(node_accounts, "read", lambda path: texts.get(path, ""))
     users = [{"name": "alice", "uid": 2001, "keys": ["k"]}, {"name": "eve", "uid": 1}]
     done = run_module("local_accounts", users=users, keys_dir=str(tmp_path / "keys.d"))
     assert done["failed"]
