@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
-# How long a first and a second deploy take, each as a ratio to a bare package-manager install of the same
-# packages on the same kind of nodes, in the same run. Not a test: it judges nothing.
-#   scripts/bench.sh [--compute N]
+# How long things take, each as a ratio to the bare minimum, in the same run. Not a test: it judges nothing.
+#   scripts/bench.sh [--compute N]        a first and a second deploy, to the same packages installed with apt-get alone
+#   scripts/bench.sh pxe [--clients N]    power-on to SSH over the network, to the machine's boot from its own disk
+#   scripts/bench.sh bundle [--line MIB]  making and checking a bundle, to curl and sha256sum on the same files
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ "${1:-}" = bundle ]; then
+  shift
+  ./scripts/setup.sh </dev/null >&2
+  exec .venv/bin/python -m rackloom.lab.bench_bundle "$@"
+fi
+if [ "${1:-}" = pxe ]; then
+  shift
+  ./scripts/setup.sh --dev --lab </dev/null >&2
+  exec .venv/bin/python -m rackloom.lab.bench_pxe "$@"
+fi
 ./scripts/setup.sh --lab </dev/null >&2
 exec .venv/bin/python -m rackloom.lab.bench "$@"

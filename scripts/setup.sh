@@ -3,9 +3,11 @@
 # with every hash checked, and the command .venv/bin/rackloom. Running it again costs nothing
 # when nothing changed, and finishes what an interrupted run left.
 #
-#   scripts/setup.sh [--dev] [--lab]
-#     --dev   also what the tests and linters need
-#     --lab   also what the lab of containers needs
+#   scripts/setup.sh [--dev] [--lab] [--bundle=DIR [--fingerprint=SHA256:…]]
+#     --dev          also what the tests and linters need
+#     --lab          also what the lab of containers needs
+#     --bundle       take packages from this bundle, once it has been verified; nothing is asked of a network
+#     --fingerprint  of the key that must have signed it
 #
 # Exit status: 0 ready, 1 a step failed, 2 something is missing that only you can install.
 set -euo pipefail
@@ -17,13 +19,15 @@ min_python=3.11 max_python=3.14   # the first that works, the first that does no
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$1"; exit "${2:-1}"; }
 
-dev=0 lab=0
+dev=0 lab=0 bundle='' fingerprint=''
 for word in "$@"; do
     case $word in
         --dev) dev=1 ;;
         --lab) lab=1 ;;
+        --bundle=*) bundle=${word#*=} ;;
+        --fingerprint=*) fingerprint=${word#*=} ;;
         -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-        *) fail "unknown option '$word' (known: --dev --lab)" 2 ;;
+        *) fail "unknown option '$word' (known: --dev --lab --bundle=DIR --fingerprint=SHA256:…)" 2 ;;
     esac
 done
 
@@ -98,6 +102,7 @@ list_needed() {
         need mmdebstrap mmdebstrap
         need ip iproute2
         need iptables iptables
+        need nft nftables
         need zstd zstd
         case $os in
             ubuntu-22.04) need_file /usr/lib/cni/bridge "CNI plugins" containernetworking-plugins ;;
@@ -114,8 +119,38 @@ list_needed() {
         # Rendered files are read by the programs that they are for.
         need dnsmasq dnsmasq-base
         need visudo sudo
+        # Bundles are made of packages and images; BMCs are talked to; disks are written to in files.
+        need apt-ftparchive apt-utils
+        need skopeo skopeo
+        need gpg gpg
+        need ipmitool ipmitool
+        need sgdisk gdisk
+        need unsquashfs squashfs-tools
     fi
 }
+
+# --- A bundle in the place of the network -------------------------------------------------
+
+from_bundle=() # what apt-get is told so that it sees the bundle alone
+if [ -n "$bundle" ]; then
+    bundle=$(cd "$bundle" 2>/dev/null && pwd -P) || fail "there is no folder ${bundle}" 2
+    [ -d "$bundle/apt/$os" ] || fail "the bundle in $bundle has no packages for this system (${os:-unknown})" 2
+    for program in python3 ssh-keygen; do
+        have $program || fail "$program is needed to verify the bundle, and is not installed" 2
+    done
+    # The one moment in which packages are taken unsigned: right after every byte was compared with the signed lock.
+    say "verifying the bundle in $bundle"
+    python3 "$bundle/verify.py" "$bundle" ${fingerprint:+--fingerprint "$fingerprint"} >&2 ||
+        fail "the bundle is not to be used"
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    mkdir -p "$scratch/lists/partial"
+    suite=$(basename "$bundle/apt/$os/dists"/*)
+    echo "deb [trusted=yes] file:$bundle/apt/$os $suite main" >"$scratch/sources.list"
+    from_bundle=(-o "Dir::Etc::SourceList=$scratch/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$scratch/lists" -o APT::Sandbox::User=root)
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$bundle/wheels
+fi
 
 list_needed
 if [ ${#needed[@]} -gt 0 ]; then
@@ -133,7 +168,7 @@ if [ ${#needed[@]} -gt 0 ]; then
     fi
     read -r -a packages <<<"$(printf '%s\n' "${needed[@]#*:}" | tr ' ' '\n' | sort -u | tr '\n' ' ')"
     say "installing packages: ${packages[*]}"
-    apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+    apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${from_bundle[@]}")
     install=("${apt[@]}" install --no-install-recommends)
     log=$root/.cache/setup-apt.log
     # The lists this machine has may be old, or none; fetch them only when they do not do.

@@ -25,11 +25,15 @@ from xml.etree import ElementTree as ET  # the files are pytest's own, written a
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test"
 BIN = Path(sys.prefix) / "bin"
-SUITES = ("lint", "unit", "roles", "e2e", "all")
+SUITES = ("lint", "unit", "roles", "e2e", "pxe", "upstream", "all")
+LONG = "long"
+"""Marker of tests that are too slow for every commit; the suites pxe and upstream run them."""
 HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
 CORES = os.cpu_count() or 2
+SLOWEST = ("test_pxe", "test_air_gap", "test_cluster")
+"""End-to-end files that are begun first, so that nothing long is left for the end."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,35 @@ def unit_jobs(extra: Sequence[str]) -> list[Job]:
 
 
 def e2e_jobs(extra: Sequence[str]) -> list[Job]:
-    """Pytest over tests/e2e, one after another: the tests share one lab."""
-    if not any((ROOT / "tests/e2e").rglob("test_*.py")):
-        return []
-    return [pytest_job("pytest e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=1800)]
+    """One pytest run a file of tests/e2e, since the tests of a file share one lab; slowest first."""
+    if extra:
+        return [pytest_job("e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=3000)]
+    found = sorted(
+        (ROOT / "tests/e2e").glob("test_*.py"),
+        key=lambda path: (SLOWEST.index(path.stem) if path.stem in SLOWEST else len(SLOWEST), path.stem),
+    )
+    programs = pytest_job(
+        "upstream quick", ["tests/upstream"], ["-v", "-m", f"not {LONG}"], workers=1, timeout=1800
+    )
+    return [
+        *(
+            pytest_job(
+                f"e2e {path.stem.removeprefix('test_')}",
+                [str(path.relative_to(ROOT))],
+                ["-v", "-m", f"not {LONG}"],
+                workers=1,
+                timeout=2400,
+            )
+            for path in found
+        ),
+        *([programs] if any((ROOT / "tests/upstream").glob("test_*.py")) else []),
+    ]
+
+
+def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
+    """What takes too long for every commit, with what is quick of the same kind."""
+    paths = {"pxe": ["tests/e2e/test_pxe.py"], "upstream": ["tests/upstream"]}[name]
+    return [pytest_job(name, paths, ["-v", *extra], workers=1, timeout=7200)]
 
 
 def scenarios() -> list[str]:
@@ -351,13 +380,15 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="scripts/test.sh", description="Run Rackloom's tests.")
     parser.add_argument("suite", nargs="?", default="all", choices=SUITES)
-    parser.add_argument("--workers", type=int, default=2 if CORES <= 2 else 3, help="scenarios at a time")
+    parser.add_argument(
+        "--workers", type=int, default=2 if CORES <= 2 else 3, help="scenarios or labs at a time"
+    )
     parser.add_argument(
         "--changed", nargs="?", const="HEAD", metavar="BASE", help="only scenarios touched since BASE (HEAD)"
     )
     parser.add_argument("--list", action="store_true", help="name the jobs and stop")
     parser.add_argument(
-        "names", nargs="*", help="roles: scenarios; unit and e2e: arguments for pytest, after --"
+        "names", nargs="*", help="roles: scenarios; the others: arguments for pytest, after --"
     )
     return parser.parse_args(argv)
 
@@ -365,15 +396,17 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
     """Turn the command line into suites: title, jobs, how many at a time."""
     suite, names = options.suite, options.names
-    extra = names if suite in {"unit", "e2e"} else []
+    extra = names if suite in {"unit", "e2e", "pxe", "upstream"} else []
     picked = changed_scenarios(options.changed) if options.changed else names if suite == "roles" else []
     wanted: dict[str, Callable[[], list[Job]]] = {
         "lint": lint_jobs,
         "unit": lambda: unit_jobs(extra),
         "roles": lambda: [] if options.changed and not picked else scenario_jobs(picked),
         "e2e": lambda: e2e_jobs(extra),
+        "pxe": lambda: long_jobs("pxe", extra),
+        "upstream": lambda: long_jobs("upstream", extra),
     }
-    chosen = {"all": list(wanted), "unit": ["lint", "unit"]}.get(suite, [suite])
+    chosen = {"all": ["lint", "unit", "roles", "e2e"], "unit": ["lint", "unit"]}.get(suite, [suite])
     if suite == "unit" and extra:
         chosen = ["unit"]  # somebody works on one test: no gates
     together = [name for name in chosen if name in {"lint", "unit"}]
@@ -381,7 +414,7 @@ def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
     slow = [name for name in chosen if name not in together]
     return [
         *([(" and ".join(together), fast, min(CORES, 3))] if together else []),
-        *((name, wanted[name](), options.workers if name == "roles" else 1) for name in slow),
+        *((name, wanted[name](), options.workers) for name in slow),
     ]
 
 

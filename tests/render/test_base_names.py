@@ -98,8 +98,8 @@ def test_apt_takes_the_sources(tmp_path: Path) -> None:
     }
     (tmp_path / "sources.d").mkdir()
     own = {
-        "base_package_sources": [site],
-        "base_package_sources_only": True,
+        "__base_sources": [site],
+        "__base_sources_only": True,
         "__base_os": {"sources_dir": str(tmp_path / "sources.d")},
     }
     (tmp_path / "sources.d/rackloom.sources").write_text(render("base", "apt.sources.j2", **own))

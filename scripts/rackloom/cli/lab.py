@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,8 +54,21 @@ NodeArgument = Annotated[
 ]
 
 
+vm_app = typer.Typer(
+    help="Virtual machines on the lab's network.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class Firmware(StrEnum):
+    """What a virtual machine boots with."""
+
+    UEFI = "uefi"
+    BIOS = "bios"
+
+
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    lab_app.add_typer(vm_app, name="vm")
     app.add_typer(lab_app, name="lab")
 
 
@@ -80,6 +93,12 @@ def up(
     management: Annotated[
         int | None, typer.Option("--management", metavar="N", help="Management nodes; 1 in a new lab.")
     ] = None,
+    closed: Annotated[
+        bool | None,
+        typer.Option(
+            "--closed/--open", help="Nothing gets out of a closed lab; it wants a bundle. A new lab is open."
+        ),
+    ] = None,
     deploy: Annotated[
         bool, typer.Option("--deploy/--no-deploy", help="Deploy to the nodes when they are up.")
     ] = True,
@@ -97,6 +116,7 @@ def up(
         gpus=old.gpus if gpus is None else gpus,
         os=os or old.os,
         management=old.management if management is None else management,
+        closed=old.closed if closed is None else closed,
     )
     state = manage.up(options, _tell(as_json=as_json), display=display, deploy=deploy)
     return _up_result(state, time.monotonic() - began)
@@ -135,12 +155,16 @@ def status(name: NameOption = "lab", _json: JsonOption = False) -> Result:
         "subnet": found.subnet,
         "config": str(found.config_dir),
         "deployed": found.deployed,
+        "escapes": asdict(found.escapes) if found.escapes else None,
         "nodes": [asdict(node) for node in found.nodes],
     }
     rows = [(node.name, node.role, node.address, node.state) for node in found.nodes]
     view: list[Block] = [Table(("node", "role", "address", "state"), rows), ""]
     view.append(f"{found.os}, {found.subnet}, {'deployed' if found.deployed else 'not deployed yet'}.")
     view.append(f"Its site: {found.config_dir}")
+    if found.escapes:
+        view.append(f"Closed: {found.escapes.packets} packets tried to leave.")
+        view += [f"  {attempt}" for attempt in found.escapes.attempts[:20]]
     return Result("lab status", data=data, view=view)
 
 
@@ -168,6 +192,95 @@ def power(node: NodeArgument, switch: Switch, name: NameOption = "lab", _json: J
     return Result(
         "lab power", data={"name": name, "node": node, "power": str(switch)}, view=(f"{node} is {switch}.",)
     )
+
+
+@vm_app.callback()
+def vm_group() -> None:
+    """Bare virtual machines on the lab's network: they boot by PXE and are switched through Redfish."""
+
+
+@vm_app.command("add")
+def vm_add(
+    machines: Annotated[list[str], typer.Argument(metavar="MACHINE…", help="Names of the new machines.")],
+    firmware: Annotated[Firmware, typer.Option("--firmware", help="uefi or bios.")] = Firmware.UEFI,
+    memory: Annotated[int, typer.Option("--memory", metavar="MIB", help="Memory of each.")] = 2560,
+    disk: Annotated[float, typer.Option("--disk", metavar="GIB", help="Disk of each.")] = 8,
+    cpus: Annotated[int, typer.Option("--cpus", metavar="N", help="Processors of each.")] = 2,
+    image: Annotated[
+        str, typer.Option("--image", metavar="IMAGE", help="compute (onto the disk), stateless (in memory).")
+    ] = "compute",
+    name: NameOption = "lab",
+    as_json: JsonOption = False,
+) -> Result:
+    """Add virtual machines, off and empty, to the lab and its site. `rackloom provision` installs them."""
+    from rackloom.lab import manage, vms  # noqa: PLC0415 - slow to load
+
+    wanted = [vms.VmSpec(machine, "", str(firmware), memory, disk, cpus, image) for machine in machines]
+    state = manage.vm_add(name, wanted, _tell(as_json=as_json))
+    rows = [(vm.name, vm.firmware, vm.address, vm.mac) for vm in state.machines]
+    view: list[Block] = [Table(("machine", "firmware", "address", "mac"), rows), ""]
+    view.append(f"Install them: rackloom provision {' '.join(machines)} --config {state.config_dir}")
+    return Result("lab vm add", data=_machines(state), view=view)
+
+
+@vm_app.command("list")
+def vm_list(name: NameOption = "lab", _json: JsonOption = False) -> Result:
+    """Tell which machines there are and whether they run."""
+    from rackloom.lab import manage  # noqa: PLC0415 - slow to load
+
+    state, room = manage.vm_room(name)
+    states = room.states() if state.machines else {}
+    data = _machines(state)
+    for row in data["machines"]:
+        row["state"] = states.get(row["name"], "missing")
+    rows = [
+        (row["name"], row["firmware"], row["address"], row["mac"], row["state"]) for row in data["machines"]
+    ]
+    columns = ("machine", "firmware", "address", "mac", "state")
+    return Result("lab vm list", data=data, view=[Table(columns, rows)])
+
+
+@vm_app.command("remove")
+def vm_remove(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    name: NameOption = "lab",
+    _json: JsonOption = False,
+) -> Result:
+    """Take a machine and its disk away."""
+    from rackloom.lab import manage  # noqa: PLC0415 - slow to load
+
+    state = manage.vm_remove(name, machine)
+    return Result("lab vm remove", data=_machines(state), view=(f"{machine} is gone.",))
+
+
+@vm_app.command("log")
+def vm_log(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    name: NameOption = "lab",
+    _json: JsonOption = False,
+) -> Result:
+    """Show what a machine wrote to its serial console."""
+    from rackloom.lab import manage  # noqa: PLC0415 - slow to load
+
+    said = manage.vm_room(name)[1].said(machine)
+    return Result("lab vm log", data={"machine": machine, "log": said}, view=(said,), raw=True)
+
+
+@vm_app.command("console")
+def vm_console(
+    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    name: NameOption = "lab",
+) -> Handover:
+    """Join a machine's serial console; Ctrl-] leaves it."""
+    from rackloom.lab import manage  # noqa: PLC0415 - slow to load
+
+    return Handover(tuple(manage.vm_room(name)[1].console(machine)))
+
+
+def _machines(state: LabState) -> dict[str, Any]:
+    """The machines of a lab as plain data."""
+    rows: list[dict[str, Any]] = [{**asdict(vm), "mac": vm.mac, "uuid": vm.uuid} for vm in state.machines]
+    return {"name": state.options.name, "config": str(state.config_dir), "machines": rows}
 
 
 def _tell(*, as_json: bool) -> Callable[[str], None]:

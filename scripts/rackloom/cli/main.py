@@ -9,12 +9,17 @@ from collections.abc import Sequence
 import typer
 
 from rackloom.cli import (
+    bundle,
+    bundle_install,
     check,
     deploy,
+    image,
     init,
     inventory,
     lab,
+    node,
     nodes,
+    provision,
     report,
     schema,
     secrets,
@@ -34,9 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (init, check, deploy, validate, status, report, inventory, version):
+for module in (init, check, provision, deploy, validate, status, report, inventory, version):
     module.register(app)
-for group in (secrets, schema, nodes, lab):
+for group in (secrets, schema, image, node, nodes, lab, bundle, bundle_install):
     group.register(app)
 
 
@@ -122,7 +127,11 @@ def _code(error: Exception) -> str:
 def _name(argv: Sequence[str]) -> str:
     """The command's words, as far as they can be told apart from its arguments."""
     words = [word for word in argv if not word.startswith("-")]
-    return " ".join(words[:2] if words and words[0] in ("secrets", "schema", "nodes", "lab") else words[:1])
+    return " ".join(
+        words[:2]
+        if words and words[0] in ("secrets", "schema", "image", "node", "nodes", "lab", "bundle")
+        else words[:1]
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from getpass import getpass
+from typing import Annotated
+
 import typer
 
 from rackloom.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from rackloom.result import Result
+from rackloom.result import Result, refused
 
 secrets_app = typer.Typer(
     help="The site's generated passwords and keys.", no_args_is_help=True, rich_markup_mode=None
@@ -40,3 +44,32 @@ def init(config: ConfigOption = DEFAULT_CONFIG, _json: JsonOption = False) -> Re
     if made.key_created:
         view.append(f"The key is {made.key_file}. Keep a copy elsewhere: without it the secrets are lost.")
     return Result("secrets init", data=data, view=view)
+
+
+@secrets_app.command("set")
+def set_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bmc_user or bmc_password.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    _json: JsonOption = False,
+) -> Result:
+    """Keep a secret that you were given. It is asked for, or read from standard input; never from the command line."""
+    from rackloom.site import secrets  # noqa: PLC0415 - slow to load
+
+    command = "secrets set"
+    if name not in secrets.TYPED:
+        message = f"{name} is none of the secrets that are typed"
+        return refused(command, "unknown_secret", message, f"one of: {', '.join(secrets.TYPED)}")
+    if sys.stdin.isatty():
+        value = getpass(f"{name} ({secrets.TYPED[name]}): ")
+        if value and getpass(f"{name} again: ") != value:
+            return refused(
+                command, "differs", "the two were not the same; nothing was changed", "type it again"
+            )
+    else:
+        value = sys.stdin.read(secrets.LONGEST_VALUE + 2).removesuffix("\n")
+    changed = secrets.store(config, {name: value})
+    file = secrets.secrets_file(config)
+    what = f"{name} is kept" if changed else f"{name} was the same already"
+    return Result(
+        command, data={"changed": changed, "secrets_file": str(file)}, view=[f"{what}, encrypted in {file}."]
+    )

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rackloom.lab.machine import Machine
 from rackloom.lab.nodes import NodeSpec, make_key
 from rackloom.lab.options import LabOptions
+from rackloom.lab.vms import (
+    CERTIFICATE,
+    VmSpec,
+    entries,
+    profiles,
+    provision_section,
+    room_address,
+    with_provision,
+)
 
 ROLES = ("management", "login", "compute")
 _FIRST = {"management": 11, "login": 21, "compute": 51}
@@ -51,8 +60,17 @@ def node_memory(machine: Machine) -> int:
     )
 
 
-def nodes_file(nodes: Iterable[NodeSpec], options: LabOptions, machine: Machine) -> dict[str, Any]:
-    """Return nodes.yml as data. The hardware is what slurmd finds on this machine."""
+def nodes_file(
+    nodes: Sequence[NodeSpec],
+    options: LabOptions,
+    machine: Machine,
+    machines: Sequence[VmSpec] = (),
+    room: str = "",
+) -> dict[str, Any]:
+    """Return nodes.yml as data. The hardware is what slurmd finds on this machine.
+
+    `machines` are virtual ones; they compute, and `room` is the address of their controller.
+    """
     cpus = machine.topology
     server = {
         "sockets": cpus.sockets,
@@ -60,15 +78,17 @@ def nodes_file(nodes: Iterable[NodeSpec], options: LabOptions, machine: Machine)
         "threads": cpus.threads,
         "memory": f"{node_memory(machine)}M",
     }
-    profiles: dict[str, Any] = {"server": server}
+    profiles_of: dict[str, Any] = {"server": server}
     if options.gpus:
-        profiles["gpu"] = {**server, "gpus": [{"type": "a100", "count": options.gpus}]}
-    site: dict[str, Any] = {"profiles": profiles}
+        profiles_of["gpu"] = {**server, "gpus": [{"type": "a100", "count": options.gpus}]}
+    site: dict[str, Any] = {"profiles": profiles_of}
     for role in ROLES:
         members = [node for node in nodes if node.role == role]
         profile = "gpu" if role == "compute" and options.gpus else "server"
         entry = {"name": fold(members), "address": members[0].address, "profile": profile}
         site[role] = [{**entry, "mac": [node.mac for node in members]}]
+    profiles_of.update(profiles(machines))
+    site["compute"] += entries(machines, room)
     return site
 
 
@@ -104,7 +124,7 @@ def cluster_file(
         "ssh": {"user": "root", "private_key": "ssh/id_ed25519", "known_hosts": "known_hosts"},
         # Containers share this machine's clock: nobody outside needs to be asked.
         "time": {"timezone": "Etc/UTC", "upstream": []},
-        "dns": {"upstream": list(machine.resolvers)},
+        "dns": {"upstream": [] if options.closed else list(machine.resolvers)},
         "users": [{"name": name, "uid": uid, "keys": [keys[name]]} for name, uid, _ in people],
         "slurm": slurm,
     }
@@ -116,6 +136,7 @@ def write(
     subnet: ipaddress.IPv4Network,
     nodes: Sequence[NodeSpec],
     machine: Machine,
+    machines: Sequence[VmSpec] = (),
 ) -> str:
     """Write the site into `folder`; returns the public key that opens the nodes.
 
@@ -133,13 +154,21 @@ def write(
         head = "# The lab's cluster. Change it and run: rackloom deploy --config <this folder>"
         replace(cluster, _yaml(cluster_file(options, subnet, machine, keys), head))
     head = "# The lab's nodes; `rackloom lab up` writes this file anew when it adds some."
-    replace(folder / "nodes.yml", _yaml(nodes_file(nodes, options, machine), head))
+    site = nodes_file(nodes, options, machine, machines, room_address(str(subnet)))
+    replace(folder / "nodes.yml", _yaml(site, head))
     sockets = folder.parent / "cp"
     if len(str(sockets)) <= _SOCKET_PATH_LIMIT:
         # Open connections are kept where `down` finds and closes them.
         text = _yaml({"ansible_control_path_dir": str(sockets)}, "# Where SSH keeps its sockets.")
         replace(folder / "group_vars/all/connection.yml", text)
     return admin_key
+
+
+def add_provisioning(folder: Path, nodes: Sequence[NodeSpec]) -> None:
+    """Let cluster.yml say how machines are provisioned, unless it does already."""
+    cluster = folder / "cluster.yml"
+    provisioner = next(node.name for node in nodes if node.role == "management")
+    replace(cluster, with_provision(cluster.read_text(), provision_section(CERTIFICATE), provisioner))
 
 
 def replace(path: Path, text: str) -> None:

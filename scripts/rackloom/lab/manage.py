@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackloom.lab import config, image, network
+from rackloom.lab import config, edge, image, network, vms
 from rackloom.lab.errors import LabError
 from rackloom.lab.machine import detect
 from rackloom.lab.nodes import Fleet, NodeSpec, close_connections, known_hosts
@@ -39,6 +39,9 @@ __all__ = [
     "ssh_command",
     "status",
     "up",
+    "vm_add",
+    "vm_remove",
+    "vm_room",
 ]
 
 Progress = Callable[[str], None]
@@ -57,6 +60,10 @@ class LabState:
     """Nodes a deployment has finished on."""
     off: tuple[str, ...] = ()
     """Nodes switched off on purpose; `up` leaves them alone."""
+    machines: tuple[vms.VmSpec, ...] = ()
+    """Virtual machines on the lab's network; they get their system by `rackloom provision`."""
+    room: str = ""
+    """The image of the machine room, where there are machines."""
     deploy: RunOutcome | None = None
     validation: RunOutcome | None = None
 
@@ -70,7 +77,7 @@ class LabState:
         for node in self.nodes:
             if node.name == name:
                 return node
-        known = ", ".join(node.name for node in self.nodes)
+        known = ", ".join([*(node.name for node in self.nodes), *(vm.name for vm in self.machines)])
         raise LabError(f"the lab '{self.options.name}' has no node '{name}'", f"its nodes: {known}")
 
 
@@ -96,6 +103,8 @@ class LabStatus:
     nodes: tuple[NodeStatus, ...] = field(default_factory=tuple)
     deployed: bool = False
     """Whether a deployment has finished on every node."""
+    escapes: edge.Escapes | None = None
+    """What tried to leave a closed lab."""
 
 
 def up(
@@ -111,6 +120,8 @@ def up(
     root = home()
     with locked(root / f".cache/lab-{options.name}.lock"):
         machine = detect()
+        if options.closed:
+            machine = replace(machine, resolvers=(edge.DEAD_RESOLVER,))
         podman = Podman(machine)
         state = _boot(options, podman, root, progress)
         if deploy:
@@ -135,6 +146,7 @@ def down(name: str, *, images: bool = False, progress: Progress = lambda _: None
             progress(f"removing {len(found)} nodes")
         podman.remove([container.name for container in found])
         networks = [row for row in podman.networks() if row.get("name") == _network(name)]
+        edge.open_(name, podman.machine)
         if networks and network.labels_of(networks[0]).get(LABEL_ROOT) == str(root):
             podman.call("network", "rm", "--force", _network(name))
         existed = folder.exists()
@@ -165,6 +177,7 @@ def status(name: str) -> LabStatus:
             for node in state.nodes
         ),
         deployed={node.name for node in state.nodes} <= set(state.deployed),
+        escapes=edge.escapes(name, detect()) if state.options.closed else None,
     )
 
 
@@ -186,8 +199,14 @@ def ssh_command(name: str, node: str, user: str = "root") -> list[str]:
         f"UserKnownHostsFile={site / 'known_hosts'}",
         "-o",
         "IdentitiesOnly=yes",
-        f"{user}@{state.node(node).address}",
+        f"{user}@{_address(state, node)}",
     ]
+
+
+def _address(state: LabState, name: str) -> str:
+    """Return the address of a node or a virtual machine. Raises LabError."""
+    machines = {vm.name: vm.address for vm in state.machines}
+    return machines.get(name) or state.node(name).address
 
 
 def power(name: str, node: str, *, on: bool) -> None:
@@ -206,6 +225,83 @@ def power(name: str, node: str, *, on: bool) -> None:
         _save(replace(state, off=tuple(off if on else [*off, node])))
 
 
+def vm_add(name: str, wanted: Sequence[vms.VmSpec], progress: Progress) -> LabState:
+    """Add virtual machines to a lab that is up, and to its site; they are off and their disks are empty.
+
+    The addresses in `wanted` are not looked at: each gets a free one. A machine that is there stays as it is.
+    """
+    root = home()
+    with locked(root / f".cache/lab-{name}.lock"):
+        state = _must_load(name)
+        podman = Podman(detect())
+        _own(podman, name, root)
+        subnet = ipaddress.IPv4Network(state.subnet)
+        machines = list(state.machines)
+        for vm in wanted:
+            if vm.name in (node.name for node in state.nodes) or vm.name == vms.ROOM:
+                raise LabError(f"the lab '{name}' has a node '{vm.name}' already", "choose another name")
+            if vm.name not in (other.name for other in machines):
+                address = vms.free_address(subnet, [other.address for other in machines])
+                machines.append(replace(vm, address=address).check())
+        state = replace(state, machines=tuple(machines))
+        if not podman.image_exists(state.room):
+            state = replace(state, room=vms.ensure_image(podman, podman.machine, root / ".cache", progress))
+        config.write(state.config_dir, state.options, subnet, state.nodes, podman.machine, state.machines)
+        _save(state)
+        return _furnish(state, _fleet(state, podman, root), progress)
+
+
+def vm_remove(name: str, machine: str) -> LabState:
+    """Take a virtual machine with its disk away, from the lab and its site."""
+    root = home()
+    with locked(root / f".cache/lab-{name}.lock"):
+        state = _must_load(name)
+        if machine not in (vm.name for vm in state.machines):
+            known = ", ".join(vm.name for vm in state.machines) or "none"
+            raise LabError(f"the lab '{name}' has no machine '{machine}'", f"its machines: {known}")
+        podman = Podman(detect())
+        _room(state, _fleet(state, podman, root)).remove(machine)
+        state = replace(state, machines=tuple(vm for vm in state.machines if vm.name != machine))
+        subnet = ipaddress.IPv4Network(state.subnet)
+        config.write(state.config_dir, state.options, subnet, state.nodes, podman.machine, state.machines)
+        _save(state)
+        return state
+
+
+def vm_room(name: str) -> tuple[LabState, vms.Room]:
+    """Return a lab with its machine room. Raises LabError."""
+    state = _must_load(name)
+    return state, _room(state, _fleet(state, Podman(detect()), home()))
+
+
+def _room(state: LabState, fleet: Fleet) -> vms.Room:
+    return vms.Room(
+        replace(fleet, image=state.room, os=vms.ROOM_OS),
+        vms.room_address(state.subnet),
+    )
+
+
+def _furnish(state: LabState, fleet: Fleet, progress: Progress) -> LabState:
+    """Have the machine room open, the machines in it, and the site able to switch them."""
+    from rackloom.site import secrets  # noqa: PLC0415 - slow to load
+
+    room = _room(state, fleet)
+    folder = state.config_dir
+    key = (folder / "ssh/id_ed25519.pub").read_text().strip()
+    room.open(key)
+    secrets.init(folder)
+    known = secrets.load(folder)
+    if not known.get("bmc_password"):
+        secrets.store(folder, {"bmc_user": vms.BMC_USER, "bmc_password": vms.make_password()})
+        known = secrets.load(folder)
+    certificate, accelerator = room.define(state.machines, str(known["bmc_password"]))
+    config.replace(folder / vms.CERTIFICATE, certificate)
+    config.add_provisioning(folder, state.nodes)
+    how = "with KVM" if accelerator == "kvm" else "emulated, so slow"
+    progress(f"machines {', '.join(vm.name for vm in state.machines)} are there ({how})")
+    return state
+
+
 # --- Steps of `up` ------------------------------------------------------------------------
 
 
@@ -219,9 +315,11 @@ def _boot(options: LabOptions, podman: Podman, root: Path, progress: Progress) -
     state = _record(options, before, podman, root, progress)
     fleet = _fleet(state, podman, root)
     subnet = ipaddress.IPv4Network(state.subnet)
+    if options.closed:
+        edge.close(options.name, network.bridge(podman, fleet.network), subnet, machine)
     if not machine.resolvers:
         progress("this machine's name servers are not reachable from nodes: package downloads may fail")
-    admin_key = config.write(state.config_dir, options, subnet, state.nodes, machine)
+    admin_key = config.write(state.config_dir, options, subnet, state.nodes, machine, state.machines)
     _save(state)
 
     wanted = [node for node in state.nodes if node.name not in state.off]
@@ -242,7 +340,7 @@ def _boot(options: LabOptions, podman: Podman, root: Path, progress: Progress) -
     from rackloom.site import secrets  # noqa: PLC0415 - slow to load
 
     secrets.init(state.config_dir)
-    return state
+    return _furnish(state, fleet, progress) if state.machines else state
 
 
 def _merge(options: LabOptions, before: LabState | None, progress: Progress) -> LabOptions:
@@ -251,7 +349,7 @@ def _merge(options: LabOptions, before: LabState | None, progress: Progress) -> 
         return options
     old = before.options
     usual = LabOptions()
-    for what in ("os", "gpus", "management"):
+    for what in ("os", "gpus", "management", "closed"):
         # The usual value may just not have been asked for: `up` alone goes on with any lab.
         if getattr(options, what) not in (getattr(old, what), getattr(usual, what)):
             raise LabError(
@@ -287,6 +385,8 @@ def _record(
         nodes=config.plan(options, subnet),
         deployed=before.deployed if before else (),
         off=before.off if before else (),
+        machines=before.machines if before else (),
+        room=before.room if before else "",
     )
 
 
@@ -317,7 +417,9 @@ def _limit(state: LabState) -> str | None:
     compute = {node.name for node in state.nodes if node.role == "compute"}
     if state.deployed and new and set(new) <= compute:
         return ",".join([*new, "slurm_controller", "name_server"])
-    return None if len(running) == len(state.nodes) else ",".join(running)
+    # A machine is the business of who provisions it.
+    whole = len(running) == len(state.nodes) and not state.machines
+    return None if whole else ",".join(running)
 
 
 def _learn_host_keys(state: LabState, lines: str) -> None:
@@ -325,6 +427,7 @@ def _learn_host_keys(state: LabState, lines: str) -> None:
     path = state.config_dir / "known_hosts"
     names = {line.split()[0] for line in lines.splitlines()}
     ours = {f"{node.address},{node.name}" for node in state.nodes}
+    ours |= {f"{vm.address},{vm.name}" for vm in state.machines}
     old = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in old if line.split()[0] in ours - names]
     config.replace(path, "".join(f"{line}\n" for line in kept) + lines)
@@ -370,6 +473,8 @@ def _save(state: LabState) -> None:
         "nodes": [asdict(node) for node in state.nodes],
         "deployed": list(state.deployed),
         "off": list(state.off),
+        "machines": [asdict(vm) for vm in state.machines],
+        "room": state.room,
     }
     state.folder.mkdir(parents=True, exist_ok=True)
     state.folder.chmod(0o700)
@@ -390,6 +495,8 @@ def _load(folder: Path) -> LabState | None:
             nodes=tuple(NodeSpec(**node) for node in data["nodes"]),
             deployed=tuple(data["deployed"]),
             off=tuple(data["off"]),
+            machines=tuple(vms.VmSpec(**vm) for vm in data.get("machines", ())),
+            room=data.get("room", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(

@@ -51,6 +51,16 @@ def labels_of(network: dict[str, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in labels.items()}
 
 
+def bridge(podman: Podman, name: str) -> str:
+    """Return the network interface of the network `name` on this machine. Raises LabError."""
+    for row in podman.networks():
+        if row.get("name") == name and row.get("network_interface"):
+            return str(row["network_interface"])
+    raise LabError(
+        f"the engine does not tell which interface the network {name} has", "update podman to 4 or later"
+    )
+
+
 def candidates(taken: Sequence[Network], chooser: random.Random) -> list[Network]:
     """Return the free /24 networks of 10.96.0.0/11 in the chooser's order.
 

@@ -22,6 +22,8 @@ class LabOptions:
     gpus: int = 2
     os: str = "debian-12"
     management: int = 1
+    closed: bool = False
+    """Whether nothing gets out of the lab's network; its site then needs a bundle."""
 
     def check(self) -> LabOptions:
         """Return these options, or raise LabError for the first that cannot be."""

@@ -37,7 +37,8 @@ class RunOutcome:
     """How a run ended. `run_dir` is None when it was refused: then nothing was touched.
 
     hosts: name → {ok, changed, skipped, failed, unreachable, rescued, ignored}; checks and statuses: what the
-    services answered; resume: the command that goes on, empty when there is nothing to go on with.
+    services answered; facts: host → what modules gave as `rackloom_facts`; resume: the command that goes on, empty
+    when there is nothing to go on with.
     """
 
     exit_code: ExitCode
@@ -48,6 +49,7 @@ class RunOutcome:
     counts: Mapping[str, Any] = field(default_factory=dict)
     checks: Sequence[Mapping[str, Any]] = ()
     statuses: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     resume: str = ""
 
@@ -216,6 +218,7 @@ class _Run:
             counts=record.counts(),
             checks=tuple(record.checks),
             statuses=tuple(record.statuses),
+            facts=dict(record.facts),
             seconds=record.ended - record.started,
             resume=self._resume(end) if code not in (ExitCode.OK, ExitCode.MISTAKES) else "",
         )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check_cluster import check_cluster, resolve_services
+from .check_mirror import check_mirror
 from .check_nodes import check_nodes
+from .check_provision import check_provision
 from .check_slurm import check_slurm
 from .context import Context, Reporter
 from .groups import groups
@@ -76,6 +78,8 @@ def check_site(config_dir: Path | str) -> CheckResult:
     if cluster_file is not None and nodes_file is not None:
         resolve_services(ctx)
         check_slurm(ctx)
+        check_provision(ctx)
+        check_mirror(ctx)
     if mistakes.found or cluster_file is None or nodes_file is None:
         return CheckResult(mistakes.sorted())
     site_groups = dict(ctx.groups)

@@ -7,6 +7,7 @@ import re
 import stat
 import zoneinfo
 
+from .check_mirror import place_mirror
 from .context import Context, lists_of
 from .groups import LISTS, derived
 from .mistakes import suggest
@@ -226,6 +227,7 @@ def resolve_services(ctx: Context) -> None:
             ctx.groups[name] = []
         else:
             ctx.groups[name] = derived(group, lists)
+    place_mirror(ctx, lists)
     for name, group in ctx.definitions.items():
         if group.children:
             members = dict.fromkeys(host for child in group.children for host in ctx.groups[child])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .models import Gpu, NodeEntry, Profile
 from .ranges import RangeError, expand
 from .resolved import Node
 
+NO_BMC = "none"
+_SERIAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/+-]{0,126}[A-Za-z0-9])?")
 OWNED_NODE_OPTIONS = {
     "nodename": "name", "nodeaddr": "address", "nodehostname": "name", "sockets": "sockets",
     "corespersocket": "cores", "threadspercore": "threads", "cpus": "sockets, cores and threads", "procs": "cores",
@@ -146,6 +149,8 @@ class Placement:
         self.addresses: dict[str, tuple[str, str]] = {}
         self.macs: dict[str, tuple[str, int]] = {}
         self.serials: dict[str, tuple[str, int]] = {}
+        self.ports: dict[str, tuple[str, int]] = {}
+        self.bmc_urls: dict[str, tuple[str, int]] = {}
         self.profiles = ctx.declared(ctx.nodes, "profiles")
         networks = ctx.cluster_file.networks
         for name, network in networks.items():
@@ -175,18 +180,25 @@ class Placement:
         if names is None:
             return
         self._profile(role, entry)
+        self._addressed(role, entry)
         size = len(names)
         addresses = self._spread(entry, "address", names, countable=True)
-        bmcs = self._spread(entry, "bmc", names, countable=True)
+        bmcs = self._spread(entry, "bmc", names, countable=True) if entry.bmc != NO_BMC else []
+        bmcs = [Placed("", item.where) if item.text == NO_BMC else item for item in bmcs]
+        bmcs = bmcs or [Placed("", (*entry.where, "bmc"))] * size
         macs = self._spread(entry, "mac", names)
         serials = self._spread(entry, "serial", names)
+        ports = self._spread(entry, "switch_port", names)
         cluster = self.ctx.cluster_file.networks.get("cluster")
         bmc = self.ctx.cluster_file.networks.get("bmc")
         read_addresses = self._addresses(names, addresses, "", "cluster" if cluster else "")
-        read_bmcs = self._addresses(names, bmcs, "the BMC of ", "bmc" if bmc else "")
+        read_bmcs = self._bmcs(names, bmcs, "bmc" if bmc else "")
         read_macs = self._once(names, macs, self.macs, "MAC", "duplicate-mac", self._mac)
         read_serials = self._once(
-            names, serials, self.serials, "Serial number", "duplicate-serial", lambda placed: placed.text
+            names, serials, self.serials, "Serial number", "duplicate-serial", self._serial
+        )
+        read_ports = self._once(
+            names, ports, self.ports, "Switch port", "duplicate-port", lambda placed: placed.text
         )
         line = self.say.line((*entry.where, "name"))
         for index in range(size):
@@ -195,7 +207,8 @@ class Placement:
                 continue
             self.ctx.hosts[name] = Node(
                 name=name, role=role, address=read_addresses[index], profile=entry.profile, mac=read_macs[index],
-                bmc=read_bmcs[index], serial=read_serials[index], vars=entry.vars, line=line,
+                bmc=read_bmcs[index], serial=read_serials[index], switch_port=read_ports[index],
+                vars=entry.vars, line=line,
             )  # fmt: skip
 
     def _names(self, entry: NodeEntry) -> list[str] | None:
@@ -267,6 +280,18 @@ class Placement:
                 "no-profile",
             )
 
+    def _addressed(self, role: str, entry: NodeEntry) -> None:
+        """An address that is written, but with nothing in it. A missing one was said where it is missing."""
+        value = entry.address
+        blank = isinstance(value, dict) and not all(value.values())
+        section = self.ctx.raw(self.ctx.nodes, role)
+        index = entry.where[-1]
+        item = section[index] if isinstance(section, list) and isinstance(index, int) else {}
+        if blank or (value == "" and item.get("address") == ""):
+            where = (*entry.where, "address")
+            cure = "Write one like 10.10.0.11."
+            self.say(where, "", f"{entry.name} has an empty address.", cure, "bad-address", key=True)
+
     def _counted(self, entry: NodeEntry) -> None:
         profile = self.ctx.nodes_file.profiles.get(entry.profile)
         if profile is None or entry.gpus is None or gpu_count(profile) == entry.gpus:
@@ -294,7 +319,7 @@ class Placement:
             if "[" not in value and "," not in value:
                 if len(names) == 1:
                     return [Placed(value.strip(), where)]
-                if countable:
+                if countable and "://" not in value:
                     return self._count_up(value.strip(), names, where)
                 message = f"One {field} for the {len(names)} nodes {entry.name}."
                 self.say(where, value, message, f"Write a list, or a map `name: {field}`.", "count-mismatch")
@@ -391,6 +416,31 @@ class Placement:
             more = f" The same goes for {len(cases) - 1} more of this entry." if len(cases) > 1 else ""
             self.say(where, text, message + more, cure, code)
         return found
+
+    def _bmcs(self, names: list[str], placed: list[Placed], network_name: str) -> list[str]:
+        """Addresses, and URLs of Redfish systems: a URL says where it is by itself, so no network is asked."""
+        plain = [item if "://" not in item.text else Placed("", item.where) for item in placed]
+        urls = [item if "://" in item.text else Placed("", item.where) for item in placed]
+        addresses = self._addresses(names, plain, "the BMC of ", network_name)
+        found = self._once(names, urls, self.bmc_urls, "BMC", "duplicate-address", self._bmc_url)
+        return [address or url for address, url in zip(addresses, found, strict=True)]
+
+    def _bmc_url(self, placed: Placed) -> str | None:
+        trouble = f.bmc_url_trouble(placed.text)
+        if trouble is not None:
+            shown = "" if "@" in placed.text else placed.text
+            self.say(placed.where, shown, trouble[0], trouble[1], "bad-bmc")
+            return None
+        return placed.text.rstrip("/")
+
+    def _serial(self, placed: Placed) -> str | None:
+        if _SERIAL.fullmatch(placed.text) is None:
+            cure = "Write it as the label or `dmidecode -s system-serial-number` has it: letters, digits, -._:/+."
+            self.say(
+                placed.where, placed.text, f"{show(placed.text)!r} is no serial number.", cure, "bad-serial"
+            )
+            return None
+        return placed.text
 
     def _mac(self, placed: Placed) -> str | None:
         mac = f.read_mac(placed.text)

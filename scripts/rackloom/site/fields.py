@@ -10,6 +10,7 @@ import binascii
 import ipaddress
 import re
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -122,6 +123,18 @@ Package = pattern(
 )
 Uri = pattern(
     "bad-value", "Package source", r"[a-z][a-z0-9+-]*:/\S+", "looks like https://mirror.example/debian"
+)
+MirrorFolder = pattern(
+    "bad-value",
+    "Mirror",
+    r"(?:https?|file):/\S+",
+    "is the URL of a folder, like https://mirror.example/files",
+)
+RegistryPlace = pattern(
+    "bad-value",
+    "Registry",
+    r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?(?:/[a-z0-9._/-]+)?",
+    "is a host, with a port where needed, like registry.example:5000",
 )
 SourceWord = pattern(
     "bad-value", "Suite or component", r"[A-Za-z0-9./][A-Za-z0-9./_-]*", "is one word, like bookworm"
@@ -466,6 +479,28 @@ def read_mac(text: str) -> str | None:
     return plain if _MAC.fullmatch(plain) else None
 
 
+_BMC_PATH = re.compile(r"/redfish/v1/Systems/[A-Za-z0-9._~:-]+/?")
+
+
+def bmc_url_trouble(text: str) -> tuple[str, str] | None:
+    """(message, cure) if this is not the URL of one Redfish system. A password in it is not repeated."""
+    cure = "Write https://<host>/redfish/v1/Systems/<id>."
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError:
+        return f"{show(text)!r} is no URL of a Redfish system.", cure
+    if url.username is not None or url.password is not None:
+        return (
+            "A BMC's URL holds no user and password.",
+            "Remove them: rackloom secrets set bmc_user, and bmc_password.",
+        )
+    fine = url.scheme in ("http", "https") and host and port != 0 and _BMC_PATH.fullmatch(url.path)
+    if not fine or url.query or url.fragment:
+        return f"{show(text)!r} is no URL of a Redfish system.", cure
+    return None
+
+
 def choice(*values: str) -> Any:
     """Annotated str out of a few, case ignored; true and false are read as on and off where those are choices."""
 
@@ -492,3 +527,61 @@ LimitItem = choice(
     *("core", "data", "fsize", "memlock", "nofile", "rss", "stack", "cpu", "nproc", "as", "maxlogins"),
     *("maxsyslogins", "priority", "locks", "sigpending", "msgqueue", "nice", "rtprio"),
 )
+
+Firmware = choice("uefi", "bios")
+BootMode = choice("disk", "memory")
+ImageKind = choice("image", "installer")
+ImageKernel = choice("generic", "cloud")
+ImageInitrd = choice("general", "small")
+ImageSystem = choice("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04", "rocky-9", "rhel-9")
+DhcpMode = choice("authoritative", "proxy", "off")
+UnknownNodes = choice("ignore", "discover")
+DiskRaid = choice("none", "1")
+FileSystem = choice("ext4", "xfs", "swap")
+BmcProtocol = choice("redfish", "ipmi", "none")
+Console = pattern(
+    "bad-value", "Console", r"tty[A-Za-z]*[0-9]+(,[0-9]+[noe]?[5-8]?r?)?", "looks like ttyS0,115200n8"
+)
+Interface = pattern(
+    "bad-name", "Network interface", r"[A-Za-z0-9][A-Za-z0-9._@-]*", "is one name, like eno1", longest=15
+)
+Disk = pattern(
+    "bad-value",
+    "Disk",
+    r"auto|/dev/[A-Za-z0-9][A-Za-z0-9/_.:+-]*",
+    "is auto, or a device like /dev/disk/by-path/pci-0000:00:1f.2-ata-1",
+)
+MountPoint = pattern(
+    "bad-path",
+    "Mount point",
+    r"/(?:[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*)?",
+    "starts with / and holds no blanks",
+)
+Lease = pattern("bad-value", "Lease time", r"infinite|[0-9]{1,8}[smhdw]?", "looks like 30m or 12h")
+Disks = listed(Disk)
+
+REST = "rest"
+_SIZE = re.compile(r"([1-9][0-9]{0,7})\s*([MGT])(?:i?B)?", re.IGNORECASE)
+
+
+def size_mb(text: str) -> int | None:
+    """MiB of a partition size; None = all that is left. The text must have passed PartSize."""
+    match = _SIZE.fullmatch(text)
+    return int(match.group(1)) * _UNITS[match.group(2).upper()] if match else None
+
+
+def _part_size(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    match = _SIZE.fullmatch(text)
+    if match:
+        return match.group(1) + match.group(2).upper()
+    if text == REST:
+        return text
+    raise wrong("bad-size", f"{show(value)!r} is no size of a partition.", "Write one like 20G, or rest.")
+
+
+PartSize = Annotated[
+    str,
+    PlainValidator(_part_size),
+    WithJsonSchema({"type": "string", "pattern": "^(rest|[1-9][0-9]* *[MGTmgt](i?B)?)$"}),
+]

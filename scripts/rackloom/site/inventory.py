@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .groups import groups as group_definitions
+from .mirror_vars import mirror_host_vars, mirror_vars, name_server_settings
+from .provision_vars import provision_vars
 from .resolved import Node, Site
 from .role_vars import check_user, name_server_vars, profile_vars, role_vars
 
@@ -101,8 +103,13 @@ def build(site: Site) -> Inventory:
         "rackloom_profiles": {name: profile_vars(site, name)["rackloom_hardware"] for name in site.profiles},
         "rackloom_check_user": check_user(site),
         **role_vars(site),
+        **mirror_vars(site),
     }
-    inventory.vars["name_server"] = name_server_vars(site)
+    inventory.vars["name_server"] = {**name_server_vars(site), **name_server_settings(site)}
+    if mirror := mirror_host_vars(site):
+        inventory.vars["mirror"] = mirror
+    if site.cluster.provision.on and site.groups["provisioner"]:
+        inventory.vars["provisioner"] = provision_vars(site)
     recorded = {name: _recorded(node, roles[name]) for name, node in site.nodes.items()}
     for name, group in definitions.items():
         if group.sees_nodes and site.groups[name]:

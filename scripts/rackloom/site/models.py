@@ -10,27 +10,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field
 
 from . import fields as f
-from .mistakes import Path as Where
-
-
-class Part(BaseModel):
-    """Base of all parts of the files; remembers where in its file it stands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    _where: Where = PrivateAttr(default=())
-
-    @property
-    def where(self) -> Where:
-        """Path of keys and indexes from the top of the file."""
-        return self._where
-
-
-Count = Annotated[int, f.NoBool, Field(ge=1, le=4096)]
-Whole = Annotated[int, f.NoBool, Field(ge=0, le=4294967293)]
-
+from .models_mirror import Mirror
+from .models_provision import Provision
+from .part import Count, Part, Whole
 
 # ---------------------------------------------------------------- nodes.yml
 
@@ -64,6 +49,9 @@ class Profile(Part):
     tmp_disk: f.MemorySize = Field(f.Memory(0, False), description="Size of the local scratch disk")
     weight: Whole = Field(1, description="Slurm takes nodes of low weight first")
     options: f.Settings = Field({}, description="Further Key: Value of the slurm.conf node line")
+    firmware: f.Firmware = Field("uefi", description="How these nodes boot: uefi or bios")
+    layout: f.Text = Field("", description="One of provision.layouts; left out: the image's")
+    console: f.Console = Field("", description="Serial console, like ttyS0,115200n8; left out: the screen")
 
 
 class NodeEntry(Part):
@@ -75,8 +63,16 @@ class NodeEntry(Part):
     )
     profile: f.Text = Field("", description="Which of the profiles above")
     mac: f.PerNode = Field("", description="MAC of the boot interface: one, a list, or a map name: mac")
-    bmc: f.PerNode = Field("", description="Address of the BMC, in the same notations as address")
+    bmc: f.PerNode = Field(
+        "",
+        description="Address of the BMC, in the same notations as address, or the URL of its Redfish system "
+        "(https://host/redfish/v1/Systems/1); none = somebody presses the button",
+    )
     serial: f.PerNode = Field("", description="Serial number: one, a list, or a map")
+    image: f.Text = Field("", description="One of provision.images; left out: what provision.assign says")
+    switch_port: f.PerNode = Field(
+        "", description="Switch and port that the node hangs on, as LLDP tells them: leaf1/Ethernet7"
+    )
     gpus: Annotated[int, f.NoBool, Field(ge=0)] | None = Field(
         None, description="GPUs you counted in each node; refused if the profile says otherwise"
     )
@@ -338,6 +334,8 @@ class ClusterFile(Part):
     sysctl: f.Sysctl = Field({}, description="Kernel settings for all nodes")
     limits: list[Limit] = Field([], description="limits.conf lines for all nodes")
     slurm: Slurm = Field(default_factory=Slurm)
+    provision: Provision = Field(default_factory=Provision)
+    mirror: Mirror = Field(default_factory=Mirror)
 
 
 FILES: dict[str, type[Part]] = {"cluster.yml": ClusterFile, "nodes.yml": NodesFile}

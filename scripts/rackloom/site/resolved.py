@@ -11,7 +11,10 @@ from .models import ClusterFile, NodesFile, Profile
 
 @dataclass(slots=True)
 class Node:
-    """One machine. role: management, login or compute; empty strings where the site says nothing."""
+    """One machine. role: management, login or compute; empty strings where the site says nothing.
+
+    bmc: address, or URL of the Redfish system. image: what provisioning gives it, "" = it is not provisioned.
+    """
 
     name: str
     role: str
@@ -20,6 +23,8 @@ class Node:
     mac: str = ""
     bmc: str = ""
     serial: str = ""
+    switch_port: str = ""
+    image: str = ""
     vars: dict[str, Any] = field(default_factory=dict)
     line: int = 0
 

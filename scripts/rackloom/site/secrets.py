@@ -12,6 +12,7 @@ import base64
 import os
 import secrets as random
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ VAULT_ID = "rackloom"
 KEY_VARIABLE = "RACKLOOM_VAULT_KEY_FILE"
 SECRETS_FILE = Path("group_vars/all/secrets.yml")
 KEY_FILE = Path("vault.key")
-IGNORED = ("vault.key", "ssh/")
+IGNORED = ("vault.key", "ssh/", "images/")
 
 _HEADER = "---\n# Made by `rackloom secrets init`. See one with: ansible-vault view\n"
 
@@ -47,6 +48,10 @@ class SecretsMissingError(SecretsError):
 
 class SecretsDamagedError(SecretsError):
     """The file of secrets cannot be read."""
+
+
+class SecretsRefusedError(SecretsError, ValueError):
+    """A name or a value that cannot be kept."""
 
 
 def _token() -> str:
@@ -75,6 +80,33 @@ def _public_key_of(private: str, comment: str) -> Callable[[Mapping[str, str]], 
     return make
 
 
+def _signing_key(_: Mapping[str, str]) -> str:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+
+
+def _signing_certificate(made: Mapping[str, str]) -> str:
+    from .openpgp import certificate
+
+    # From the day before, as clocks differ: a signature older than its key counts for nothing.
+    return certificate(made["package_signing_key"], "Rackloom site packages", int(time.time()) - 86400)
+
+
+def _authority_key(_: Mapping[str, str]) -> str:
+    from .authority import make_key
+
+    return make_key()
+
+
+def _authority_certificate(made: Mapping[str, str]) -> str:
+    from .authority import make_authority
+
+    return make_authority(made["ca_key"])
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """One secret: name in `rackloom_secrets`, what it is for, how it is made (from those made before it)."""
@@ -95,7 +127,20 @@ SECRETS: tuple[Secret, ...] = (
         "public half of check_ssh_key",
         _public_key_of("check_ssh_key", "rackloom-check"),
     ),
+    Secret("ca_key", "private key of the site's certificate authority", _authority_key),
+    Secret("ca_certificate", "certificate of that authority, which all nodes trust", _authority_certificate),
+    Secret(
+        "package_signing_key", "private key that the mirror's package lists are signed with", _signing_key
+    ),
+    Secret("package_signing_certificate", "public half of package_signing_key", _signing_certificate),
 )
+
+TYPED: Mapping[str, str] = {
+    "bmc_user": "user that the nodes' BMCs know",
+    "bmc_password": "that user's password",
+}
+"""Secrets that come from outside: `store` keeps them, and nothing makes them up."""
+LONGEST_VALUE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +239,13 @@ def _decrypt(path: Path, key: bytes, key_path: Path) -> dict[str, Any]:
     return data
 
 
+def _encrypt(path: Path, key: bytes, data: Mapping[str, Any]) -> None:
+    from ansible.parsing.vault import VaultSecret
+
+    plain = _HEADER + yaml.safe_dump(dict(data), sort_keys=False, width=1000)
+    _write(path, bytes(_vault(key).encrypt(plain, secret=VaultSecret(key), vault_id=VAULT_ID)))
+
+
 def ignore(config_dir: Path | str) -> None:
     """See to it that git never takes the key or SSH keys."""
     path = Path(config_dir) / ".gitignore"
@@ -236,14 +288,40 @@ def init(config_dir: Path | str) -> InitResult:
         _write(key_path, key + b"\n")
     if created:
         data[VARIABLE] = made
-        plain = _HEADER + yaml.safe_dump(data, sort_keys=False, width=1000)
-        from ansible.parsing.vault import VaultSecret
-
-        _write(path, bytes(_vault(key).encrypt(plain, secret=VaultSecret(key), vault_id=VAULT_ID)))
+        _encrypt(path, key, data)
     for private in (path, key_path):
         if private.stat().st_mode & 0o077:
             private.chmod(0o600)
     return InitResult(created, kept, key_created, path, key_path)
+
+
+def store(config_dir: Path | str, values: Mapping[str, str]) -> list[str]:
+    """Keep values that were typed (TYPED); all others stay. Returns the names whose value is another now.
+
+    Raises SecretsRefusedError for a name or value that cannot be, and what `init` raises.
+    """
+    for name, value in values.items():
+        if name not in TYPED:
+            raise SecretsRefusedError(f"{name} is none of the secrets that are typed: {', '.join(TYPED)}.")
+        if (
+            not value
+            or len(value) > LONGEST_VALUE
+            or any(ord(char) < 32 or ord(char) == 127 for char in value)
+        ):
+            raise SecretsRefusedError(f"The value of {name} must be one line of text.")
+        if any(mark in value for mark in ("{{", "{%", "{#")):
+            raise SecretsRefusedError(
+                f"The value of {name} holds {{{{, {{% or {{#, which Ansible would take for its own."
+            )
+    init(config_dir)
+    path, key_path = secrets_file(config_dir), key_file(config_dir)
+    key = _read_key(key_path, f"and {path} cannot be opened without it")
+    data = _decrypt(path, key, key_path)
+    kept = dict(data.get(VARIABLE, {}))
+    changed = [name for name, value in values.items() if kept.get(name) != value]
+    if changed:
+        _encrypt(path, key, {**data, VARIABLE: {**kept, **values}})
+    return changed
 
 
 def load(config_dir: Path | str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from .fields import Blank, kind
 from .mistakes import Mistakes, show, suggest
 from .mistakes import Path as Where
-from .models import Part
+from .part import Part
 from .source import Source
 
 P = TypeVar("P", bound=Part)

@@ -26,7 +26,9 @@ def play_up(monkeypatch: pytest.MonkeyPatch, deploy: RunOutcome, validation: Run
     def up(options: manage.LabOptions, progress: Any, **more: Any) -> manage.LabState:
         asked.append((options, more))
         progress("starting")
-        return manage.LabState(options, Path("/lab"), "10.1.0.0/24", "image", (), (), (), deploy, validation)
+        return manage.LabState(
+            options, Path("/lab"), "10.1.0.0/24", "image", (), (), (), deploy=deploy, validation=validation
+        )
 
     monkeypatch.setattr(manage, "up", up)
     return asked

@@ -22,19 +22,22 @@ cluster.yml:
   domain: demo.example
   networks: {cluster: {cidr: 10.10.0.0/16}, bmc: {cidr: 10.11.0.0/16}}
   users:
-    - {name: alice, uid: 2001, keys: ["ssh-ed25519 AAAA… alice"]}
+    - {name: alice, uid: 2001, admin: true, keys: ["ssh-ed25519 AAAA… alice"]}
     - {name: bob, uid: 2002, keys: ["ssh-ed25519 AAAA… bob"]}
   slurm:
     qos: [{name: high}]
     accounts: [{name: research}]
+  services: {provisioner: [mgmt01]}
+  provision: {images: {compute: {os: debian-12}}}
 nodes.yml:
   profiles:
     cpu: {cores: 16, memory: 64G}
     a100: {sockets: 2, cores: 64, threads: 2, memory: 1000G, gpus: [{type: a100, count: 8}]}
   management: [{name: "mgmt[01-03]", address: 10.10.0.11, profile: cpu}]
-  login: [{name: login01, address: 10.10.0.21, profile: cpu}]
-  compute: [{name: "gpu[001-032]", address: 10.10.1.1, profile: a100}]
+  login: [{name: login01, address: 10.10.0.21, profile: cpu, mac: "52:54:00:00:00:21", bmc: 10.11.0.21}]
+  compute: [{name: "gpu[001-032]", address: 10.10.1.1, profile: a100, bmc: 10.11.1.1}]
 """
+MACS = [f"52:54:00:00:01:{number:02x}" for number in range(32)]
 
 
 def pieces() -> list[Any]:
@@ -58,6 +61,7 @@ def test_there_are_pieces() -> None:
 @pytest.mark.parametrize(("file", "piece"), pieces())
 def test_piece_is_accepted(file: str, piece: dict[str, Any], tmp_path: Path) -> None:
     site = yaml.safe_load(BASE.replace("AAAA…", KEY))
+    site["nodes.yml"]["compute"][0]["mac"] = MACS
     for key, value in piece.items():
         old = site[file].get(key)
         merge = isinstance(old, dict) and isinstance(value, dict)

@@ -58,7 +58,8 @@ def test_every_role_is_used_and_every_used_role_exists() -> None:
     named = {entry["role"] for play in plays() for entry in play.get("roles", [])}
     for path in [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")]:
         named |= set(re.findall(r"(?:import|include)_role:\s*\n?\s*\{?\s*name: (\w+)", path.read_text()))
-    assert named == set(roles())
+    # The one door to the outside: roles that install programs of other projects go through it.
+    assert named | {"artifact"} == set(roles())
 
 
 def test_plays_address_groups_that_exist() -> None:

@@ -59,9 +59,12 @@ def test_empty_sections_are_fine(site_dir: Path) -> None:
     cluster = site_dir / "cluster.yml"
     cluster.write_text(
         "name: demo\ndomain: demo.example\nusers:\nslurm:\nssh:\nservices:\n"
-        "packages: {proxy: ''}\nnetworks:\n  cluster: {cidr: 10.10.0.0/16, gateway: ''}\n",
+        "packages: {proxy: ''}\nprovision:\nnetworks:\n  cluster: {cidr: 10.10.0.0/16, gateway: ''}\n",
         "utf-8",
     )
+    nodes = site_dir / "nodes.yml"
+    text = nodes.read_text("utf-8")
+    nodes.write_text(text.replace("image: ubuntu", "image:").replace("layout: mirror", "layout: ''"), "utf-8")
     assert check_site(site_dir).mistakes == []
 
 
@@ -86,7 +89,8 @@ def test_three_lists_and_a_name_are_enough(tmp_path: Path) -> None:
 def test_slurm_off_as_a_whole(site_dir: Path) -> None:
     cluster = site_dir / "cluster.yml"
     text = cluster.read_text("utf-8").replace("services:\n", "services:\n  slurm: []\n")
-    cluster.write_text(text.split("slurm:\n  state_dir")[0], "utf-8")
+    slurm, provision = text.index("slurm:\n  state_dir"), text.index("provision:\n")
+    cluster.write_text(text[:slurm] + text[provision:], "utf-8")
     site = load_site(site_dir)
     assert site.groups["slurm"] == []
 
@@ -225,9 +229,9 @@ def write_many(folder: Path, count: int, *, one_by_one: bool) -> None:
 @pytest.mark.parametrize("one_by_one", [False, True], ids=["range", "entries"])
 def test_ten_thousand_nodes(tmp_path: Path, *, one_by_one: bool) -> None:
     write_many(tmp_path, 10_000, one_by_one=one_by_one)
-    start = time.perf_counter()
+    start = time.process_time()
     result = check_site(tmp_path)
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     print(f"10,000 nodes checked in {took:.2f} s")
     assert result.mistakes == []
     assert took < 10

@@ -88,7 +88,7 @@ def test_expand_undoes_fold() -> None:
 
 def test_folding_is_fast() -> None:
     names = [f"n{number:05d}" for number in range(50_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert fold(names) == "n[00000-49999]"
     assert expand("n[00000-49999]") == names
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

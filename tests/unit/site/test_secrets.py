@@ -149,7 +149,8 @@ def test_loose_modes_are_tightened(tmp_path: Path) -> None:
 def test_own_gitignore_lines_stay(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("mine", "utf-8")
     secrets.init(tmp_path)
-    assert (tmp_path / ".gitignore").read_text("utf-8").splitlines() == ["mine", "vault.key", "ssh/"]
+    lines = (tmp_path / ".gitignore").read_text("utf-8").splitlines()
+    assert lines == ["mine", "vault.key", "ssh/", "images/"]
 
 
 def client(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

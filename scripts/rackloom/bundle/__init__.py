@@ -1,0 +1,1 @@
+"""What goes across the air gap: one folder that holds everything a site takes from outside."""

@@ -1,0 +1,229 @@
+"""nodes.yml changed as a person would: only the words that are concerned, with all comments where they were.
+
+YAML's own marks say where each key and value stands in the text; edits are cuts of that text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rackloom.site.ranges import RangeError, expand
+
+FILE = "nodes.yml"
+INDENT = "  "
+_PLAIN_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+class EditError(ValueError):
+    """nodes.yml is written in a way that a program had better not touch. `cure` says what to write by hand."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.cure = cure
+
+
+def quoted(value: str) -> str:
+    """A value as YAML that stays text: plain where that is safe, else in double quotes."""
+    plain = value[:1] in _PLAIN_START and all(char.isalnum() or char in "_-" for char in value)
+    dotted = value.count(".") == 3 and value.replace(".", "").isdigit()
+    words = {"true", "false", "yes", "no", "on", "off", "null", "none"}
+    return (
+        value if (plain or dotted) and value.lower() not in words else json.dumps(value, ensure_ascii=False)
+    )
+
+
+class NodesText:
+    """The text of nodes.yml. Each change is made at once, so that the next one meets the file as it would be."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._compose()
+
+    def _compose(self) -> None:
+        root = yaml.compose(self.text, Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise EditError(f"{FILE} holds no `key: value` lines.", "Run `rackloom check`.")
+        self.root = root
+
+    def _cut(self, start: int, end: int, new: str) -> None:
+        self.text = self.text[:start] + new + self.text[end:]
+        self._compose()
+
+    # ------------------------------------------------------------ looking
+
+    @staticmethod
+    def _pair(node: yaml.MappingNode, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+        for name, value in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value == key:
+                return name, value
+        return None
+
+    def _entry(self, name: str) -> tuple[yaml.MappingNode, list[str]]:
+        """The entry that holds a node, and all names of that entry."""
+        for part in ("management", "login", "compute"):
+            pair = self._pair(self.root, part)
+            items = pair[1].value if pair and isinstance(pair[1], yaml.SequenceNode) else []
+            for item in items:
+                if not isinstance(item, yaml.MappingNode):
+                    continue
+                found = self._pair(item, "name")
+                if found is None or not isinstance(found[1], yaml.ScalarNode):
+                    continue
+                try:
+                    names = expand(found[1].value)
+                except RangeError:
+                    continue
+                if name in names:
+                    return item, names
+        raise EditError(f"{name} is not in {FILE}.", "Add it there.")
+
+    # ------------------------------------------------------------ changing
+
+    def put(self, name: str, key: str, value: str) -> None:
+        """Write one node's mac, serial or bmc into its entry. Raises EditError."""
+        entry, names = self._entry(name)
+        pair = self._pair(entry, key)
+        text = quoted(value) if len(names) == 1 else f"{{{name}: {quoted(value)}}}"
+        if pair is None:
+            self._add_key(entry, key, text)
+        elif isinstance(pair[1], yaml.MappingNode):
+            self._put_into_map(name, value, pair[1])
+        elif isinstance(pair[1], yaml.ScalarNode) and (len(names) == 1 or not pair[1].value):
+            if pair[1].end_mark.index > pair[1].start_mark.index:
+                self._cut(pair[1].start_mark.index, pair[1].end_mark.index, text)
+            else:
+                self._cut(pair[0].end_mark.index, self._value_end((pair[0], pair[1])), f": {text}")
+        else:
+            self._put_into_list(name, key, value, pair[1], names)
+
+    def _put_into_map(self, name: str, value: str, node: yaml.MappingNode) -> None:
+        pair = self._pair(node, name)
+        if pair is None:
+            self._add_key(node, name, quoted(value))
+        else:
+            self._cut(pair[1].start_mark.index, pair[1].end_mark.index, quoted(value))
+
+    def _put_into_list(self, name: str, key: str, value: str, node: yaml.Node, names: list[str]) -> None:
+        """One of a row: its item is replaced, or the whole row written out where it is a range."""
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        texts = [str(item.value) for item in items if isinstance(item, yaml.ScalarNode)]
+        number = names.index(name)
+        if len(texts) == len(items) == len(names) and not any("[" in text for text in texts):
+            self._cut(items[number].start_mark.index, items[number].end_mark.index, quoted(value))
+            return
+        try:
+            row = [one for text in texts for one in (expand(text) if "[" in text else [text])]
+        except RangeError:
+            row = []
+        flow = isinstance(node, yaml.ScalarNode) or bool(getattr(node, "flow_style", False))
+        if len(row) != len(names) or not flow:
+            line = node.start_mark.line + 1
+            message = f"{key} of {name} is written in line {line} of {FILE} in a way that cannot be edited."
+            raise EditError(message, f"Write `{key}: {{{name}: {quoted(value)}, …}}` there.")
+        row[number] = value
+        self._cut(node.start_mark.index, node.end_mark.index, f"[{', '.join(quoted(one) for one in row)}]")
+
+    def _add_key(self, node: yaml.MappingNode, key: str, text: str) -> None:
+        """A further key behind the last one of a mapping."""
+        if node.flow_style:
+            end = node.end_mark.index - 1  # the closing brace
+            body = self.text[:end].rstrip()
+            comma = "" if not node.value or body.endswith(",") else ","
+            self._cut(len(body), len(body), f"{comma}{' ' if node.value else ''}{key}: {text}")
+            return
+        first, last = node.value[0][0], node.value[-1][1]
+        column = first.start_mark.column
+        self._insert_line(self._end_of(last), f"{' ' * column}{key}: {text}")
+
+    def _insert_line(self, after: int, line: str) -> None:
+        """A new line behind the one in which position `after` is."""
+        stop = self.text.find("\n", after)
+        if stop < 0:
+            self._cut(len(self.text), len(self.text), f"\n{line}\n")
+        else:
+            self._cut(stop, stop, f"\n{line}")
+
+    def _end_of(self, node: yaml.Node) -> int:
+        """Where the last word of a node ends. A block collection's own mark lies behind the comments below it."""
+        if isinstance(node, yaml.ScalarNode) or (isinstance(node, yaml.CollectionNode) and node.flow_style):
+            return max(int(node.end_mark.index) - 1, int(node.start_mark.index))
+        if isinstance(node, yaml.MappingNode) and node.value:
+            return self._end_of(node.value[-1][1])
+        if isinstance(node, yaml.SequenceNode) and node.value:
+            return self._end_of(node.value[-1])
+        return int(node.start_mark.index)
+
+    def add_profile(self, name: str, text: str) -> None:
+        """A further hardware profile, at the end of `profiles`."""
+        pair = self._pair(self.root, "profiles")
+        if pair is None:
+            first = self.root.value[0][0].start_mark.index
+            self._cut(first, first, f"profiles:\n{INDENT}{name}: {text}\n\n")
+        elif isinstance(pair[1], yaml.MappingNode) and pair[1].value:
+            self._add_key(pair[1], name, text)
+        else:
+            self._cut(pair[0].end_mark.index, self._value_end(pair), f":\n{INDENT}{name}: {text}")
+
+    def add_node(self, part: str, fields: Mapping[str, str]) -> None:
+        """A further entry at the end of management, login or compute."""
+        text = "{" + ", ".join(f"{key}: {quoted(value)}" for key, value in fields.items() if value) + "}"
+        pair = self._pair(self.root, part)
+        if pair is None:
+            end = self.text if self.text.endswith("\n") else self.text + "\n"
+            self.text = f"{end}\n{part}:\n{INDENT}- {text}\n"
+            self._compose()
+        elif isinstance(pair[1], yaml.SequenceNode) and pair[1].value and pair[1].flow_style:
+            last = pair[1].value[-1].end_mark.index
+            self._cut(last, last, f", {text}")
+        elif isinstance(pair[1], yaml.SequenceNode) and pair[1].value:
+            column = pair[1].start_mark.column
+            self._insert_line(self._end_of(pair[1]), f"{' ' * column}- {text}")
+        else:
+            self._cut(pair[0].end_mark.index, self._value_end(pair), f":\n{INDENT}- {text}")
+
+    @staticmethod
+    def _value_end(pair: tuple[yaml.Node, yaml.Node]) -> int:
+        """End of an empty value: of `[]`, or of the colon where nothing follows."""
+        key, value = pair
+        written = value.end_mark.index > value.start_mark.index
+        return int(value.end_mark.index) if written else int(key.end_mark.index) + 1
+
+
+def read(config_dir: Path) -> NodesText:
+    """nodes.yml of a site. Raises EditError or OSError."""
+    return NodesText((config_dir / FILE).read_text(encoding="utf-8"))
+
+
+def write(config_dir: Path, text: str) -> list[Any]:
+    """Replace nodes.yml in one step; if the site has mistakes then, the old file comes back and they are returned."""
+    from rackloom.site.check import check_site  # noqa: PLC0415 - slow to load
+
+    path = config_dir / FILE
+    old = path.read_bytes()
+    _replace(path, text.encode("utf-8"))
+    mistakes: list[Any] = list(check_site(config_dir).mistakes)
+    if mistakes:
+        _replace(path, old)
+    return mistakes
+
+
+def _replace(path: Path, content: bytes) -> None:
+    mode = path.stat().st_mode & 0o7777
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""Operating system images: kernel, initrd and root file system, built from packages and known by their content."""
