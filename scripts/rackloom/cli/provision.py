@@ -47,7 +47,7 @@ def provision(
 
     wish = Wish(tuple(nodes), erase=reinstall, power=power, patience=timeout)
     display = for_stream(sys.stderr if as_json else sys.stdout)
-    return as_result(run(config, wish, display, progress_for(as_json=as_json, quick=True)))
+    return as_result(run(config, wish, display, progress_for(as_json=as_json)))
 
 
 def as_result(outcome: Outcome) -> Result:

@@ -113,8 +113,11 @@ def enter(disk: str, number: int, label: str = _LABEL) -> None:
             *("efibootmgr", "--quiet", "--create-only", "--disk", disk, "--part", str(number)),
             *("--label", label, "--loader", rf"\EFI\BOOT\{machine}"),
         )
-        order = boot_order(programs.run("efibootmgr"), label)
-        programs.run("efibootmgr", "--quiet", "--bootorder", ",".join(order))
+        listing = programs.run("efibootmgr")
+        programs.run("efibootmgr", "--quiet", "--bootorder", ",".join(boot_order(listing, label)))
+        # Some firmware sorts its order anew at each start; the very next one is not its to choose.
+        for mine in re.findall(rf"^Boot([0-9A-F]{{4}})\*? {label}\b", listing, re.MULTILINE):
+            programs.run("efibootmgr", "--quiet", "--bootnext", mine)
 
 
 def boot_order(listing: str, label: str = _LABEL) -> list[str]:
