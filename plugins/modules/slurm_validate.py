@@ -78,6 +78,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+PASSING = ("comp", "plnd")
+"""States that end by themselves: a job is being cleared away, or one is about to begin."""
+CLEARED_SECONDS = 60
+
 # Runs inside a GPU job. EPERM is what the devices cgroup answers; any other error comes from a driver that was
 # reached, and a device that can be opened was reached as well.
 PROBE = """
@@ -219,9 +223,14 @@ class Slurm:
         return states
 
     def nodes(self) -> list[tuple[str, str]]:
-        """Return the nodes that can take a job now: name and GRES."""
-        out = self.must(["sinfo", "-h", "-N", "-o", "%N|%t|%G", *self._where()])
-        rows = {tuple(line.split("|")) for line in out.splitlines()}
+        """Return the nodes that can take a job now: name and GRES. One that is just being cleared is waited for."""
+        deadline = time.monotonic() + CLEARED_SECONDS
+        while True:
+            out = self.must(["sinfo", "-h", "-N", "-o", "%N|%t|%G", *self._where()])
+            rows = {tuple(line.split("|")) for line in out.splitlines()}
+            if not any(state in PASSING for _, state, _ in rows) or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
         return sorted((name, gres) for name, state, gres in rows if state in ("idle", "mix"))
 
     def setting(self, name: str) -> str:

@@ -102,8 +102,8 @@ class Redfish:
             self._try(
                 lambda: self._system.set_system_boot_options(source, enabled=once, mode=mode), keep=True
             )
-        except redfish.BadRequestError:
-            # Some services keep the mode to the BIOS settings and refuse it here.
+        except (redfish.BadRequestError, redfish.ServerSideError):
+            # Some services keep the mode to the BIOS settings and refuse it here, or stumble over it.
             self._try(lambda: self._system.set_system_boot_options(source, enabled=once))
 
     def console_hint(self) -> str:
@@ -128,7 +128,7 @@ class Redfish:
         """Do it, with every way to fail in our words. keep: a refused request stays sushy's own error."""
         try:
             return action()
-        except redfish.BadRequestError as error:
+        except (redfish.BadRequestError, redfish.ServerSideError) as error:
             if keep:
                 raise
             raise self._refused(error) from None

@@ -23,6 +23,7 @@ DISKS = Path("/var/lib/libvirt/images")
 LOGS = Path("/var/log/machines")
 BMC = Path("/etc/machine-room")
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+BIOS = Path("/usr/share/seabios/bios-256k.bin")
 VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 PROBE_SECONDS = 20
 
@@ -118,7 +119,8 @@ def domain(machine: dict[str, Any], kind: str) -> str:
         entry = "<entry name='opt/org.tianocore/IPv6PXESupport'>n</entry>"
         quiet = f"<sysinfo type='fwcfg'>{entry}</sysinfo>"
     else:
-        firmware = "\n    <bios useserial='yes'/>"
+        # Named, for the emulator knows no machine by "the usual one".
+        firmware = f"<loader readonly='yes' type='rom'>{BIOS}</loader><bios useserial='yes'/>"
     # Five-level page tables cost an emulated machine a fifth of its speed and give it nothing.
     cpu = "<cpu mode='host-passthrough'>" if kind == "kvm" else "<cpu mode='maximum'>"
     slow = "" if kind == "kvm" else "<feature policy='disable' name='la57'/>"

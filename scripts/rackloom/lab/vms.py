@@ -92,7 +92,7 @@ SUSHY_EMULATOR_AUTH_FILE = "/etc/machine-room/users"
 SUSHY_EMULATOR_LIBVIRT_URI = "qemu:///system"
 SUSHY_EMULATOR_BOOT_LOADER_MAP = {{
     "UEFI": {{"x86_64": "/usr/share/OVMF/OVMF_CODE_4M.fd"}},
-    "Legacy": {{"x86_64": None}},
+    "Legacy": {{"x86_64": "/usr/share/seabios/bios-256k.bin"}},
 }}
 SUSHY_EMULATOR_SECURE_BOOT_DISABLED_NVRAM = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 """
