@@ -4,30 +4,11 @@ from __future__ import annotations
 
 from rackloom.bundle import declared
 from rackloom.image.errors import ImageError
+from rackloom.image.node import NODE
 from rackloom.image.spec import ImageSpec
 
-# What every node needs to be reached and deployed to.
-_NODE = (
-    "ca-certificates",
-    "dbus",
-    "iproute2",
-    "iputils-ping",
-    "kmod",
-    "less",
-    "libpam-systemd",
-    "netbase",
-    "openssh-server",
-    "procps",
-    "python3",
-    "python3-apt",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-    "tzdata",
-    "udev",
-)
 # What makes the root file system come up from the network, out of memory or from a disk.
-_BOOT = ("busybox", "initramfs-tools", "live-boot", "live-boot-initramfs-tools", "zstd")
+_BOOT = ("busybox", "initramfs-tools", "live-boot", "live-boot-initramfs-tools", "udev", "zstd")
 # What the agent in the image calls.
 _AGENT = (
     "dosfstools",
@@ -49,7 +30,7 @@ _LOADERS = {
 
 def of_image(spec: ImageSpec) -> tuple[str, ...]:
     """Every package asked for, sorted. Raises ImageError for a role that is none or does not know the system."""
-    wanted = {*_NODE, *_BOOT, *_AGENT, *_LOADERS[spec.arch], spec.kernel_package, *spec.packages}
+    wanted = {*NODE, *_BOOT, *_AGENT, *_LOADERS[spec.arch], spec.kernel_package, *spec.packages}
     wanted.update(_FILESYSTEMS[name] for name in spec.filesystems)
     wanted.update(_CHOSEN.get(spec.os, ()))
     wanted.update(declared.node_packages(spec.os))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rackloom.image.node import NODE
 from rackloom.lab.errors import LabError
 from rackloom.lab.machine import Machine
 from rackloom.lab.podman import Podman
@@ -23,24 +24,6 @@ REPOSITORY = "localhost/rackloom-node"
 INIT = "/usr/local/sbin/node-init"
 _KEPT = 3
 
-_PACKAGES = (
-    "ca-certificates",
-    "dbus",
-    "iproute2",
-    "iputils-ping",
-    "kmod",
-    "less",
-    "libpam-systemd",
-    "netbase",
-    "openssh-server",
-    "procps",
-    "python3",
-    "python3-apt",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-    "tzdata",
-)
 # Nothing in a container can serve these, and the daily timers would hold the package lock at will.
 _MASKED = (
     "console-getty.service",
@@ -74,7 +57,7 @@ class Recipe:
     apt: AptSetup
     files: Mapping[str, str] = field(default_factory=dict)
     """Files laid into the node: absolute path -> text."""
-    packages: tuple[str, ...] = _PACKAGES
+    packages: tuple[str, ...] = NODE
     customize: str = ""
 
     @property
