@@ -279,7 +279,7 @@ def vm_console(
 
 def _machines(state: LabState) -> dict[str, Any]:
     """The machines of a lab as plain data."""
-    rows: list[dict[str, Any]] = [{**asdict(vm), "mac": vm.mac, "uuid": vm.uuid} for vm in state.machines]
+    rows: list[dict[str, Any]] = [{**asdict(vm), "uuid": vm.uuid} for vm in state.machines]
     return {"name": state.options.name, "config": str(state.config_dir), "machines": rows}
 
 

@@ -228,7 +228,7 @@ def power(name: str, node: str, *, on: bool) -> None:
 def vm_add(name: str, wanted: Sequence[vms.VmSpec], progress: Progress) -> LabState:
     """Add virtual machines to a lab that is up, and to its site; they are off and their disks are empty.
 
-    The addresses in `wanted` are not looked at: each gets a free one. A machine that is there stays as it is.
+    The addresses in `wanted` are not looked at: each gets fresh ones. A machine that is there stays as it is.
     """
     root = home()
     with locked(root / f".cache/lab-{name}.lock"):
@@ -242,7 +242,7 @@ def vm_add(name: str, wanted: Sequence[vms.VmSpec], progress: Progress) -> LabSt
                 raise LabError(f"the lab '{name}' has a node '{vm.name}' already", "choose another name")
             if vm.name not in (other.name for other in machines):
                 address = vms.free_address(subnet, [other.address for other in machines])
-                machines.append(replace(vm, address=address).check())
+                machines.append(replace(vm, address=address, mac=vms.fresh_mac()).check())
         state = replace(state, machines=tuple(machines))
         if not podman.image_exists(state.room):
             state = replace(state, room=vms.ensure_image(podman, podman.machine, root / ".cache", progress))

@@ -122,11 +122,8 @@ class VmSpec:
     cpus: int = 2
     image: str = "compute"
     """The operating system image it gets."""
-
-    @property
-    def mac(self) -> str:
-        """The network card's address, as containers have theirs."""
-        return NodeSpec(self.name, self.address, "compute").mac
+    mac: str = ""
+    """The network card's address: no two machines ever have the same, not even one after the other."""
 
     @property
     def uuid(self) -> str:
@@ -155,6 +152,11 @@ def free_address(subnet: ipaddress.IPv4Network, taken: Sequence[str]) -> str:
         if (address := str(subnet[number])) not in taken:
             return address
     raise LabError(f"the machine room is full: it holds {_LAST_ADDRESS - _FIRST_ADDRESS + 1} machines")
+
+
+def fresh_mac() -> str:
+    """Return the address of a new network card."""
+    return "02:01:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(4))
 
 
 def profiles(machines: Sequence[VmSpec]) -> dict[str, Any]:

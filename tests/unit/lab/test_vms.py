@@ -21,9 +21,9 @@ from rackloom.site.check import check_site
 SUBNET = IPv4Network("10.96.7.0/24")
 MACHINE = Machine((), 2, None, None, None, ("192.0.2.53",), Topology(2, 4, 2, regular=True), 24000)
 VMS = (
-    vms.VmSpec("disk01", "10.96.7.31"),
-    vms.VmSpec("mem01", "10.96.7.32", image="stateless", cpus=1),
-    vms.VmSpec("old01", "10.96.7.33", firmware="bios", memory=1024),
+    vms.VmSpec("disk01", "10.96.7.31", mac="02:01:00:00:00:01"),
+    vms.VmSpec("mem01", "10.96.7.32", image="stateless", cpus=1, mac="02:01:00:00:00:02"),
+    vms.VmSpec("old01", "10.96.7.33", firmware="bios", memory=1024, mac="02:01:00:00:00:03"),
 )
 
 
@@ -76,6 +76,10 @@ def test_every_machine_has_an_address_of_its_own() -> None:
     assert not set(taken[1:]) & {node.address for node in containers}
     with pytest.raises(LabError, match="full"):
         vms.free_address(SUBNET, taken)
+
+
+def test_a_machine_that_takes_the_place_of_another_is_another() -> None:
+    assert len({vms.fresh_mac() for _ in range(50)}) == 50
 
 
 @pytest.mark.parametrize("wrong", [{"firmware": "coreboot"}, {"memory": 64}, {"disk": 0}, {"cpus": 0}])
