@@ -316,10 +316,11 @@ def test_a_disk_that_is_too_small_is_told(lab: PxeLab) -> None:
 @pytest.mark.long
 def test_an_image_that_is_not_what_it_should_be_is_not_written(lab: PxeLab) -> None:
     lab.machines("add", "digest01", "--cpus", "1")
-    squashed = lab.ssh("mgmt01", f"readlink -f {BOOT}/images/compute/current/root.squashfs")
+    squashed = ""
     provisioning = Provisioning(lab, "digest01")
     try:
         lab.await_that("it is on", lambda: provisioning.said("digest01: powered"), 300)
+        squashed = lab.ssh("mgmt01", f"readlink -f {BOOT}/images/compute/current/root.squashfs")
         # The last byte is padding: the file system works, its digest does not.
         lab.ssh("mgmt01", f"cp -p {squashed} {squashed}.good && printf x | dd of={squashed} bs=1 conv=notrunc "
                 f"seek=$(($(stat -c %s {squashed}) - 1)) status=none")  # fmt: skip
