@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,10 +85,7 @@ class _Source:
             raise FetchError(
                 [Failure(f"image {self.name}", (f"{self.origin}: its content has another digest",))]
             )
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        fresh = kept.with_name(f".{kept.name}.{os.getpid()}")
-        fresh.write_bytes(content)
-        fresh.replace(kept)
+        _keep(content, kept)
         return content
 
     def blob(self, digest: str) -> Path:
@@ -184,13 +181,20 @@ def _entry(source: _Source, media: str, digest: str, size: int) -> dict[str, Any
     return {"mediaType": media, "digest": digest, "size": size, "annotations": notes}
 
 
+def _keep(content: bytes, kept: Path) -> None:
+    """Write a part into the cache. Two images may share it, read by two threads: each writes a file of its own."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".", delete=False) as fresh:
+        fresh.write(content)
+    Path(fresh.name).replace(kept)
+
+
 def _add_bytes(made: ImagePlan, source: _Source, content: bytes, arch: str) -> None:
     """A manifest, an index or a configuration: its bytes are known already, and kept in the cache."""
     sha256 = hashlib.sha256(content).hexdigest()
     kept = cache_dir() / "manifests" / sha256
     if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(content)
+        _keep(content, kept)
     made.fetches.append(Fetch(_item(source, sha256, len(content), arch), (kept.resolve().as_uri(),)))
 
 
