@@ -241,6 +241,20 @@ def test_nothing_arms_a_node_that_runs(lab: PxeLab, up: Any) -> None:
     assert "/local.ipxe" in asked
 
 
+@pytest.mark.long
+def test_a_node_without_a_disk_is_known_again_after_it_restarted(lab: PxeLab, up: Any) -> None:
+    """Its host keys are new each time; the next run learns them from the boot server."""
+    before = (lab.config / "known_hosts").read_text()
+    lab.call("node", "boot", "pxe", MEMORY, "--once").must()
+    lab.call("node", "power", "cycle", MEMORY).must()
+    told = f"cat {BOOT}/nodes/{lab.mac(MEMORY).replace(':', '-')}/armed/booted.json"
+    old = lab.ssh("mgmt01", told)
+    lab.await_that("it has told its new keys", lambda: lab.ssh("mgmt01", told) != old, 600)
+    lab.call("deploy", "base", "--limit", f"{MEMORY},name_server").must()
+    assert (lab.config / "known_hosts").read_text() != before
+    assert lab.on(MEMORY, "hostname") == MEMORY
+
+
 def test_one_bad_node_has_its_message_and_the_others_go_on(lab: PxeLab, up: Any) -> None:
     """An unreachable controller and a wrong hardware address, beside a node that is well."""
     stranger = "02:00:00:de:ad:01"
@@ -286,6 +300,42 @@ def without(path: Path, name: str) -> str:
 
 
 # --- scripts/test.sh pxe -------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_machine_whose_address_nobody_knows_reports_itself(lab: PxeLab) -> None:
+    """It boots into memory, tells what it is made of, and is written into nodes.yml."""
+    row = next(
+        row
+        for row in lab.machines("add", "found01", "--memory", "1024")["machines"]
+        if row["name"] == "found01"
+    )
+
+    def forget(nodes: dict[str, Any]) -> None:
+        next(node for node in nodes["compute"] if node["name"] == "found01").pop("mac")
+
+    def strangers(cluster: dict[str, Any]) -> None:
+        base = lab.server.rpartition(".")[0]
+        cluster["provision"]["unknown"] = "discover"
+        cluster["provision"].setdefault("dhcp", {})["pool"] = [f"{base}.200", f"{base}.210"]
+
+    def reported() -> dict[str, Any] | None:
+        found: dict[str, Any] = lab.call("node", "discover").must().data
+        return next((one for one in found["machines"] if one["mac"] == row["mac"]), None)
+
+    try:
+        with lab.change("nodes.yml", forget), lab.change("cluster.yml", strangers):
+            lab.call("provision", DISK).must()  # which brings the boot server up to date
+            lab.call("node", "boot", "pxe", "found01", "--once").must()
+            lab.call("node", "power", "on", "found01").must()
+            lab.await_that("it has reported itself", lambda: reported() is not None, 900)
+            told = reported()
+            assert told is not None and told["cores"] >= 1 and told["memory_mb"] > 700, told
+            lab.call("node", "discover", row["mac"], "--write", "--name", "found01").must()
+            nodes = yaml.safe_load((lab.config / "nodes.yml").read_text())
+            assert next(node for node in nodes["compute"] if node["name"] == "found01")["mac"] == row["mac"]
+    finally:
+        lab.machines("remove", "found01")
 
 
 @pytest.mark.long

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import subprocess
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
@@ -399,14 +401,19 @@ def test_pykickstart_takes_the_kickstart(
 
 
 def test_autoinstall_has_the_shape_that_the_installer_reads(files: dict[str, str]) -> None:
-    """The installer's own schema cannot be had as a package; this holds what curtin's storage actions refer to."""
+    """Against the types that the installer's schema wants, and what curtin's storage actions refer to."""
     seen = 0
+    schema = jsonschema.Draft7Validator(AUTOINSTALL)
     for entry, text in of(files, "user-data"):
         seen += 1
         assert text.startswith("#cloud-config\n")
         told = yaml.safe_load(text)["autoinstall"]
         assert told["version"] == 1
-        assert set(told) <= AUTOINSTALL_KEYS
+        assert not list(schema.iter_errors(told))
+        assert told["timezone"] in {
+            "UTC",
+            *(zone for zone in zoneinfo.available_timezones() if "Etc" not in zone),
+        }
         assert told["network"]["ethernets"]["boot"]["match"]["macaddress"] == entry["mac"]
         known: set[str] = set()
         for action in told["storage"]["config"]:
@@ -421,10 +428,52 @@ def test_autoinstall_has_the_shape_that_the_installer_reads(files: dict[str, str
     assert seen == 4
 
 
-# The top-level keys of the reference manual of autoinstall.
-AUTOINSTALL_KEYS = {
-    *("version", "locale", "keyboard", "timezone", "refresh-installer", "network", "apt", "storage", "ssh"),
-    *("packages", "updates", "shutdown", "user-data", "early-commands", "late-commands", "error-commands"),
+_COMMANDS = {"type": "array", "items": {"type": ["string", "array"], "items": {"type": "string"}}}
+_TEXT = {"type": "string"}
+# What subiquity's autoinstall-schema.json says of the keys that we use. It lets others pass; we do not.
+AUTOINSTALL = {
+    "type": "object",
+    "required": ["version"],
+    "additionalProperties": False,
+    "properties": {
+        "version": {"const": 1},
+        "locale": _TEXT,
+        "timezone": _TEXT,
+        "shutdown": {"enum": ["reboot", "poweroff"]},
+        "updates": {"enum": ["security", "all"]},
+        "user-data": {"type": "object"},
+        "storage": {"type": "object"},
+        "packages": {"type": "array", "items": _TEXT},
+        "refresh-installer": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"update": {"type": "boolean"}, "channel": _TEXT},
+        },
+        "keyboard": {
+            "type": "object",
+            "required": ["layout"],
+            "additionalProperties": False,
+            "properties": {"layout": _TEXT, "variant": _TEXT, "toggle": {"type": ["string", "null"]}},
+        },
+        "network": {
+            "type": "object",
+            "required": ["version"],
+            "properties": {"version": {"const": 2}, "ethernets": {"type": "object"}},
+        },
+        "apt": {
+            "type": "object",
+            "properties": {"geoip": {"type": "boolean"}, "primary": {"type": "array"}},
+        },
+        "ssh": {
+            "type": "object",
+            "properties": {
+                "install-server": {"type": "boolean"},
+                "authorized-keys": {"type": "array", "items": _TEXT},
+                "allow-pw": {"type": "boolean"},
+            },
+        },
+        **{f"{when}-commands": _COMMANDS for when in ("early", "late", "error")},
+    },
 }
 STORAGE = {
     "disk": ("id", "path", "ptable", "wipe"),

@@ -15,6 +15,7 @@ _AGENT = (
     "gdisk",
     "grub2-common",
     "ipmitool",
+    "lldpd",
     "mdadm",
     "squashfs-tools",
     "util-linux",

@@ -94,10 +94,12 @@ def rackloom(config: Path, *words: str) -> dict[str, Any]:
     return data
 
 
-def provisioned(config: Path, name: str, *more: str) -> float:
-    """Provision a machine; returns the seconds from power-on to SSH."""
+def provisioned(config: Path, name: str, say: Callable[[str], None], *more: str) -> float:
+    """Provision a machine; returns the seconds from power-on to SSH, and says when each stage was reached."""
     data = rackloom(config, "provision", name, "--timeout", str(PATIENCE), *more)
-    return float(data["nodes"][name]["stages"]["SSH"])
+    stages = data["nodes"][name]["stages"]
+    say(f"{name}: " + ", ".join(f"{stage} after {seconds:.0f} s" for stage, seconds in stages.items()))
+    return float(stages["SSH"])
 
 
 def local_boot(state: manage.LabState, name: str) -> float:
@@ -174,13 +176,11 @@ def prepare(options: LabOptions, say: Callable[[str], None]) -> manage.LabState:
 
 def measure(state: manage.LabState, say: Callable[[str], None]) -> Round:
     """Measure one round: install, boot from the disk, boot into memory."""
-    disk = provisioned(state.config_dir, DISK, "--reinstall-and-erase-disks")
-    say(f"disk: {disk:.0f} s from power-on to SSH")
+    disk = provisioned(state.config_dir, DISK, say, "--reinstall-and-erase-disks")
     local = local_boot(state, DISK)
     say(f"its own disk: {local:.0f} s")
     rackloom(state.config_dir, "node", "power", "off", DISK)
-    memory = provisioned(state.config_dir, MEMORY)
-    say(f"memory: {memory:.0f} s")
+    memory = provisioned(state.config_dir, MEMORY, say)
     rackloom(state.config_dir, "node", "power", "off", MEMORY)
     return Round(local, memory, disk)
 

@@ -99,6 +99,7 @@ def deploy(
 
 def run(config_dir: Path, job: Job, progress: ProgressSink | None = None) -> RunOutcome:
     """Run a job on a site. Refuses (exit code 2, nothing touched) when the site or its key is wrong."""
+    from rackloom.provision import host_keys  # noqa: PLC0415 - slow to load
     from rackloom.site.paths import home  # noqa: PLC0415
 
     config_dir, project = config_dir.absolute(), home().absolute()
@@ -124,6 +125,7 @@ def run(config_dir: Path, job: Job, progress: ProgressSink | None = None) -> Run
             return _refuse(
                 Problem("runs_dir", f"cannot write {error.filename}: {error.strerror}", "mend its rights")
             )
+        host_keys.learn(looked.site)
         log = held.enter_context((run_dir / "log.txt").open("w", encoding="utf-8"))
         return _Run(config_dir, project, job, chosen, run_dir, progress, log).perform(looked.site)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import disks, programs
+from . import disks, neighbours, programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,10 +52,14 @@ def look(mac: str = "", root: Path = Path("/")) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     with contextlib.suppress(programs.ProgramError):
         found = [disk._asdict() for disk in disks.found()]
+    found_cards = cards(root)
+    beside = neighbours.listen([card["name"] for card in found_cards if card["link"]])
     facts.update(
         mac=mac,
-        macs=[card["mac"] for card in cards(root)],
-        cards=cards(root),
+        macs=[card["mac"] for card in found_cards],
+        cards=[
+            {**card, "lldp": beside[card["name"]]} if card["name"] in beside else card for card in found_cards
+        ],
         disks=found,
         cpus=processors((root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), root),
         memory_mib=memory_mib((root / "proc/meminfo").read_text(encoding="ascii")),
