@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rackloom import __version__
@@ -15,6 +17,7 @@ from rackloom.image import store, tree
 from rackloom.image.errors import ImageError
 from rackloom.image.recipe import Recipe, argv, files_archive
 from rackloom.image.store import Built
+from rackloom.lab.shell import confined, locked
 
 FORMAT = 1
 """Version of image.json."""
@@ -31,7 +34,7 @@ def build(recipe: Recipe, images: Path, progress: Callable[[str], None]) -> Buil
         if not shutil.which(program):
             raise ImageError(f"{program} is not installed", f"install {package} on this machine")
     log = home / "build.log"
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=home) as scratch:
+    with locked(home / ".lock"), _scratch(home) as scratch:
         work = Path(scratch)
         work.chmod(0o755)
         (work / "files.tar").write_bytes(files_archive(recipe))
@@ -45,6 +48,27 @@ def build(recipe: Recipe, images: Path, progress: Callable[[str], None]) -> Buil
         return store.keep(result, images, recipe.spec.name, _record(recipe, result, contents))
 
 
+@contextmanager
+def _scratch(home: Path) -> Iterator[str]:
+    clear(home)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=home) as scratch:
+        yield scratch
+
+
+def clear(home: Path) -> None:
+    """Remove what killed builds have left. Raises ImageError where something is mounted there: that is somebody's."""
+    mounted = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    points = [Path(line.split()[4]) for line in mounted]
+    for leftover in home.glob(".build-*"):
+        below = [point for point in points if point.is_relative_to(leftover.resolve())]
+        if below:
+            raise ImageError(
+                f"an earlier build left {below[0]} mounted",
+                f"end what uses it, then: umount --recursive {below[0]}",
+            )
+        shutil.rmtree(leftover)
+
+
 def _run(recipe: Recipe, work: Path, log: Path) -> None:
     call = argv(recipe, work, int(time.time()))
     scratch = work / "tmp"
@@ -53,7 +77,12 @@ def _run(recipe: Recipe, work: Path, log: Path) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(scratch), "INITRD": "No"}
     with log.open("wb") as words:
         status = subprocess.run(
-            call, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment, check=False
+            confined(call) if os.geteuid() == 0 else call,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            env=environment,
+            check=False,
         ).returncode
     if status:
         told = log.read_text(errors="replace").strip()[-1500:]

@@ -17,7 +17,7 @@ from rackloom.image.node import NODE
 from rackloom.lab.errors import LabError
 from rackloom.lab.machine import Machine
 from rackloom.lab.podman import Podman
-from rackloom.lab.shell import locked, run
+from rackloom.lab.shell import confined, locked, run
 from rackloom.lab.sources import RELEASES, AptSetup, adapt, apt_options, host_release, read_sources
 
 REPOSITORY = "localhost/rackloom-node"
@@ -170,7 +170,7 @@ def _build(wanted: Recipe, podman: Podman, machine: Machine, folder: Path) -> No
     unfinished = f"{REPOSITORY}:unfinished-{wanted.digest}"
     log = folder / "mmdebstrap.log"
     # Its scratch files lie in our folder, so those of a build that was killed go with the next one.
-    argv = [*machine.sudo, "env", f"TMPDIR={folder}", *build_argv(wanted, folder)]
+    argv = [*machine.sudo, *confined(["env", f"TMPDIR={folder}", *build_argv(wanted, folder)])]
     pipe = subprocess.PIPE
     try:
         with (
