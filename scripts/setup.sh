@@ -126,6 +126,10 @@ list_needed() {
         need ipmitool ipmitool
         need sgdisk gdisk
         need unsquashfs squashfs-tools
+        # Two of the programs that tests build from their sources are C, or take some in.
+        need gcc gcc
+        need pkg-config pkg-config
+        need_file /usr/include/stdlib.h "C's headers" libc6-dev
     fi
 }
 

@@ -32,7 +32,7 @@ HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
 CORES = os.cpu_count() or 2
-SLOWEST = ("test_pxe", "test_air_gap", "test_cluster")
+SLOWEST = ("test_pxe", "test_air_gap", "test_cluster", "test_kubernetes")
 """End-to-end files that are begun first, so that nothing long is left for the end."""
 
 
@@ -47,6 +47,8 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     cleanup: tuple[str, ...] = ()
     """What takes away the job's leftovers when it could not end by itself."""
+    lacks: str = ""
+    """Why it cannot run on this machine; it is then counted as skipped, and the reason is told."""
 
     @property
     def log(self) -> Path:
@@ -139,14 +141,20 @@ def lint_jobs() -> list[Job]:
 
 
 def pytest_job(
-    name: str, paths: Iterable[str], extra: Sequence[str] = (), *, workers: int, timeout: float
+    name: str,
+    paths: Iterable[str],
+    extra: Sequence[str] = (),
+    *,
+    workers: int,
+    timeout: float,
+    lacks: str = "",
 ) -> Job:
     """One pytest run; its report counts the tests one by one."""
     junit = LOGS / f"{name.replace(' ', '-')}.xml"
     argv = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", "-o", "junit_family=xunit2"]
     if workers > 1:
         argv += ["-n", str(workers), "--dist", "loadfile"]
-    return Job(name, (*argv, *paths, *extra), timeout=timeout, junit=junit)
+    return Job(name, (*argv, *paths, *extra), timeout=timeout, junit=junit, lacks=lacks)
 
 
 def unit_jobs(extra: Sequence[str]) -> list[Job]:
@@ -178,11 +186,23 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
                 ["-v", "-m", f"not {LONG}"],
                 workers=1,
                 timeout=2400,
+                lacks=no_go() if path.stem == "test_kubernetes" else "",
             )
             for path in found
         ),
         *([programs] if any((ROOT / "tests/upstream").glob("test_*.py")) else []),
     ]
+
+
+def no_go() -> str:
+    """Why the real programs cannot be built here; empty where they can."""
+    return "" if shutil.which("go") else "this machine has no Go; the real programs cannot be built"
+
+
+def program_jobs() -> list[Job]:
+    """Build the upstream programs that scenarios and labs install; with what is built already, a second or two."""
+    argv = (sys.executable, "tests/upstream/build.py", "build", "--suite", "full")
+    return [Job("upstream programs", argv, timeout=3600, lacks=no_go())]
 
 
 def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
@@ -194,6 +214,13 @@ def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
 def scenarios() -> list[str]:
     """Names of the molecule scenarios."""
     return sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+def needs_programs(scenario: str) -> bool:
+    """Whether a scenario installs programs that are built here."""
+    prepare = ROOT / "molecule" / scenario / "prepare.yml"
+    text = prepare.read_text() if prepare.exists() else ""
+    return "tests/upstream/build.py" in text or "shared/kubernetes.yml" in text
 
 
 def changed_scenarios(base: str) -> list[str]:
@@ -218,8 +245,9 @@ def scenario_jobs(names: Sequence[str]) -> list[Job]:
         Job(
             f"scenario {name}",
             (molecule, "test", "-s", name),
-            timeout=1200,
+            timeout=1800,
             cleanup=(molecule, "destroy", "-s", name),
+            lacks=no_go() if needs_programs(name) else "",
         )
         for name in names or known
     ]
@@ -285,6 +313,9 @@ class Runner:
     def _one(self, job: Job) -> Outcome:
         if self._stop.is_set():
             return Outcome(job, 0.0, failed=1, reason="not started: the run was ended")
+        if job.lacks:
+            say(f"[{self.clock()}] skip  {job.name}: {job.lacks}")
+            return Outcome(job, 0.0, skipped=1, notes=(f"{job.name}: {job.lacks}",))
         say(f"[{self.clock()}] start {job.name}")
         began = time.monotonic()
         reason = ""
@@ -411,6 +442,8 @@ def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
         chosen = ["unit"]  # somebody works on one test: no gates
     together = [name for name in chosen if name in {"lint", "unit"}]
     fast = [job for name in together for job in wanted[name]()]
+    if suite == "all":
+        fast = [*program_jobs(), *fast]  # the longest from cold, and others wait for it
     slow = [name for name in chosen if name not in together]
     return [
         *([(" and ".join(together), fast, min(CORES, 3))] if together else []),

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+try:
+    from rackloom.site.versions import Kind, Versions, VersionsError, laid_over
+except ImportError:
+    # Plain ansible-playbook out of a checkout, where the package is not installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+    from rackloom.site.versions import Kind, Versions, VersionsError, laid_over
+
 _OPTIONS = ("files", "mirror", "charts", "outside", "ca_file", "versions")
-_FILE = ("name", "kind", "dest", "mode", "owner", "group", "member", "unpack", "strip")
+_FILE = ("name", "kind", "version", "dest", "mode", "owner", "group", "member", "unpack", "strip")
 _DOOR = "artifact"
 """The role through which roles fetch."""
-_KINDS = {"file": "files", "chart": "charts"}
-
-
-def versions_file() -> Path:
-    """inventory/versions.yml of this checkout."""
-    named = os.environ.get("RACKLOOM_HOME")
-    return (Path(named) if named else Path(__file__).resolve().parents[2]) / "inventory" / "versions.yml"
+_KINDS: tuple[Kind, ...] = ("file", "chart")
 
 
 def filename(url: str) -> str:
@@ -59,11 +59,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if unknown := sorted(set(given) - set(_OPTIONS)):
             raise AnsibleActionFail(f"artifact: unknown options: {', '.join(unknown)}")
         who = self._who()
-        path = Path(str(given.get("versions") or versions_file()))
         try:
-            versions = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise AnsibleActionFail(f"{path} cannot be read: {error}") from None
+            versions = laid_over(given.get("versions"))
+        except VersionsError as error:
+            raise AnsibleActionFail(f"{who}: {error}") from None
         wanted = [self._wanted(item, given, versions, who) for item in given.get("files") or []]
         result.update(
             self._execute_module(
@@ -92,12 +91,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return f"role {role}, task '{name}'" if role else f"task '{name}'"
 
     def _wanted(
-        self, item: Mapping[str, Any], given: Mapping[str, Any], versions: dict[str, Any], who: str
+        self, item: Mapping[str, Any], given: Mapping[str, Any], versions: Versions, who: str
     ) -> dict[str, Any]:
         entry = {str(key): value for key, value in item.items() if value is not None}
         if unknown := sorted(set(entry) - set(_FILE)):
             raise AnsibleActionFail(f"{who}: artifact: a file has unknown keys: {', '.join(unknown)}")
-        kind = str(entry.get("kind", "file"))
+        kind: Kind = entry.get("kind", "file")
         if kind not in _KINDS:
             raise AnsibleActionFail(f"{who}: artifact: kind is file or chart, not {kind!r}")
         name = str(entry.get("name", ""))
@@ -107,10 +106,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             raise AnsibleActionFail(
                 f"{who}: artifact {name}: write 'mode' as a quoted octal string, as \"0755\""
             )
-        record = (versions.get(_KINDS[kind]) or {}).get(name)
-        if record is None:
+        record = self._record(versions, kind, name, str(entry.get("version", "")), who)
+        if kind == "chart" and not record.get("sha256"):
             raise AnsibleActionFail(
-                f"{who} takes the {kind} {name}, which has no record in inventory/versions.yml; add one there"
+                f"{who} takes the chart {name}, whose record has no digest; run `rackloom bundle pin`"
             )
         base = str(given.get("charts" if kind == "chart" else "mirror") or "")
         return {
@@ -125,6 +124,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "unpack": bool(entry.get("unpack", False)),
             "strip": int(entry.get("strip", 0)),
         }
+
+    def _record(self, versions: Versions, kind: Kind, name: str, version: str, who: str) -> Mapping[str, Any]:
+        """What the versions file says of a name; raises AnsibleActionFail where it says nothing."""
+        try:
+            return versions.get(kind, name, version).data
+        except VersionsError as error:
+            if versions.find(kind, name) is None and not version:
+                raise AnsibleActionFail(
+                    f"{who} takes the {kind} {name}, which has no record in inventory/versions.yml; add one there"
+                ) from None
+            raise AnsibleActionFail(
+                f"{who} takes the {kind} {name} {version}: {error}; {error.cure}"
+            ) from None
 
 
 def _role_of(task: Any) -> str:

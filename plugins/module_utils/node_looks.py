@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import node_accounts, node_files, node_host, node_packages, node_units
+from . import node_accounts, node_files, node_host, node_members, node_packages, node_units
 
 
 class Differs(Exception):
@@ -55,7 +55,16 @@ def _host(module: AnsibleModule, request: dict[str, Any], _installed: dict[str, 
     return not host.actions
 
 
-_LOOKS = {"component": _component, "local_accounts": _accounts, "host_settings": _host}
+def _membership(module: AnsibleModule, request: dict[str, Any], _installed: dict[str, str]) -> bool:
+    return node_members.holds(module, request)
+
+
+_LOOKS = {
+    "component": _component,
+    "local_accounts": _accounts,
+    "host_settings": _host,
+    "kube_membership": _membership,
+}
 
 
 def packages(module: AnsibleModule, records: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -28,6 +28,9 @@ options:
         type: str
         choices: [file, chart]
         default: file
+      version:
+        description: The release that is wanted, where several are held; that of the plain record when not given.
+        type: str
       dest:
         description: Path of the file on the node; with O(files[].unpack), of the folder it is unpacked into.
         type: str
@@ -71,8 +74,9 @@ options:
     type: str
     default: ""
   versions:
-    description: Another versions file on the controlling machine.
-    type: path
+    description: Versions files on the controlling machine, laid over the toolkit's own; later ones win.
+    type: list
+    elements: path
 author: The Rackloom authors
 """
 

@@ -12,6 +12,7 @@ description:
     M(rackloom.cluster.host_settings) were asked. This module looks whether each of them still holds, packages,
     contents of files, owners, modes, units, what they have read and whether they answer, and returns the digests
     of those that do as the fact C(rackloom_survey).
+  - What the kernel gives to containers comes along as the fact C(rackloom_kernel).
   - A task whose request has one of these digests has nothing to do and does not go to the node. Once a task of
     these kinds has changed a node, the rest of the run no longer relies on the survey of this node.
   - Changes nothing.
@@ -25,7 +26,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: C(os_family), C(distribution), C(distribution_version) and their like, and C(rackloom_survey).
+  description:
+    - C(os_family), C(distribution), C(distribution_version) and their like, C(rackloom_survey) and
+      C(rackloom_kernel).
   returned: always
   type: dict
 """
@@ -33,7 +36,7 @@ ansible_facts:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.system.distribution import Distribution
 
-from ..module_utils import node_looks, node_records  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils import node_kernel, node_looks, node_records  # noqa: TID252 - how a collection's plugins find each other
 
 
 def main() -> None:
@@ -47,6 +50,7 @@ def main() -> None:
         for key, record in records.items()
         if node_looks.holds(module, record, installed)
     }
+    facts["rackloom_kernel"] = node_kernel.look()
     module.exit_json(changed=False, ansible_facts=facts)
 
 

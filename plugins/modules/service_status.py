@@ -9,6 +9,7 @@ short_description: Tell whether services run, without changing anything
 description:
   - Asks systemd for all units in one call.
   - On a Slurm controller it also asks which nodes cannot take jobs, and why.
+  - On a control-plane node of Kubernetes it also asks which nodes are not ready, and why.
 options:
   units:
     description: Service name to the unit that carries it on this node.
@@ -22,6 +23,10 @@ options:
     description: Also ask Slurm for its controller and nodes.
     type: bool
     default: false
+  kubeconfig:
+    description: Also ask Kubernetes for its nodes, with this kubeconfig; not asked when empty.
+    type: str
+    default: ""
 author: The Rackloom authors
 """
 
@@ -41,9 +46,12 @@ rackloom_status:
   sample: [{service: chrony, host: gpu01, ok: true, detail: active since Sat 2026-11-21 10:00:00 UTC}]
 """
 
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kube_client import PATH, ready, troubles  # noqa: TID252 - how a collection's plugins find each other
 
 
 def units(module: AnsibleModule, host: str, wanted: dict[str, str]) -> list[dict[str, Any]]:
@@ -87,6 +95,40 @@ def slurm(module: AnsibleModule, host: str) -> list[dict[str, Any]]:
     return rows
 
 
+def kubernetes(module: AnsibleModule, host: str, kubeconfig: str) -> list[dict[str, Any]]:
+    """Return one row for the API, one for all nodes that are ready and one for each that is not."""
+    words = [
+        "kubectl",
+        f"--kubeconfig={kubeconfig}",
+        "--request-timeout=10s",
+        "get",
+        "nodes",
+        "--output=json",
+    ]
+    rc, out, err = module.run_command(words, environ_update={"PATH": PATH})
+    if rc != 0:
+        detail = (err or out).strip().splitlines()[-1:] or ["kubectl does not answer"]
+        return [{"service": "kubernetes", "host": host, "ok": False, "detail": detail[0]}]
+    nodes = json.loads(out)["items"]
+    well = [node for node in nodes if ready(node)]
+    cordoned = [str(node["metadata"]["name"]) for node in well if node["spec"].get("unschedulable")]
+    detail = f"{len(well)} ready" + (f", of which cordoned: {', '.join(cordoned)}" if cordoned else "")
+    rows = [
+        {"service": "kubernetes", "host": host, "ok": True, "detail": "the API answers"},
+        {"service": "kubernetes nodes", "host": host, "ok": True, "detail": detail},
+    ]
+    return rows + [
+        {
+            "service": "kubernetes nodes",
+            "host": node["metadata"]["name"],
+            "ok": False,
+            "detail": troubles(node),
+        }
+        for node in nodes
+        if not ready(node)
+    ]
+
+
 def main() -> None:
     """Ask, and return the rows."""
     module = AnsibleModule(
@@ -94,6 +136,7 @@ def main() -> None:
             "units": {"type": "dict", "default": {}},
             "host": {"type": "str", "required": True},
             "slurm": {"type": "bool", "default": False},
+            "kubeconfig": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -101,6 +144,8 @@ def main() -> None:
     rows = units(module, host, module.params["units"])
     if module.params["slurm"]:
         rows += slurm(module, host)
+    if module.params["kubeconfig"]:
+        rows += kubernetes(module, host, module.params["kubeconfig"])
     module.exit_json(changed=False, rackloom_status=rows)
 
 

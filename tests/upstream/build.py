@@ -51,7 +51,7 @@ RECIPE = 1
 
 KEYS = {
     *("modules", "staging", "also", "suite", "programs", "stamps", "tags", "cgo", "check", "files", "images"),
-    *("charts", "manifests", "source", "version", "packages", "libraries"),
+    *("charts", "manifests", "source", "version", "packages", "libraries", "like", "fork_of"),
 }
 
 
@@ -81,6 +81,8 @@ class Project:
     source: str = ""
     version: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
+    like: str = ""
+    fork_of: str = ""
 
     @property
     def folder(self) -> Path:
@@ -94,10 +96,17 @@ class Project:
 
 
 @cache
+def tables() -> Mapping[str, Mapping[str, Any]]:
+    """programs.toml, with what a project takes over from another filled in."""
+    read = tomllib.loads((HERE / "programs.toml").read_text(encoding="utf-8"))
+    return {name: {**read.get(table.get("like", ""), {}), **table} for name, table in read.items()}
+
+
+@cache
 def catalogue() -> Mapping[str, Project]:
     """Everything that programs.toml names."""
     found = {}
-    for name, table in tomllib.loads((HERE / "programs.toml").read_text(encoding="utf-8")).items():
+    for name, table in tables().items():
         if unknown := set(table) - KEYS:
             raise BuildError(f"programs.toml: {name} has unknown keys: {', '.join(sorted(unknown))}")
         found[name] = Project(name=name, **table)
@@ -148,7 +157,9 @@ def module_folder(name: str, module: str) -> Path:
 def pinned(project: Project) -> str:
     """The version of a project's first module, out of its go.mod."""
     text = (project.folder / "go.mod").read_text(encoding="utf-8")
-    found = re.search(rf"^\s*(?:require )?{re.escape(project.modules[0])} v(\S+)", text, flags=re.MULTILINE)
+    # a fork stands on the right side of a replacement
+    line = rf"^(?:\s*|require |replace \S+ => ){re.escape(project.modules[0])} v(\S+)"
+    found = re.search(line, text, flags=re.MULTILINE)
     if found is None:
         raise BuildError(f"{project.name}/go.mod does not require {project.modules[0]}")
     return found[1]
@@ -202,8 +213,7 @@ def filled(text: str, version: str) -> str:
 def key_of(name: str) -> str:
     """A digest of everything that what is built depends on."""
     project = catalogue()[name]
-    table = tomllib.loads((HERE / "programs.toml").read_text(encoding="utf-8"))[name]
-    parts: list[str] = [json.dumps(table, sort_keys=True), ARCH, str(RECIPE)]
+    parts: list[str] = [json.dumps(tables()[name], sort_keys=True), ARCH, str(RECIPE)]
     for packages in (project.packages, project.libraries):
         parts += [candidates(tuple(packages))] if packages else []
     if not project.packages:
@@ -501,6 +511,7 @@ def make(project: Project, version: str, folder: Path, jobs: int) -> dict[str, A
     record: dict[str, Any] = {
         "name": project.name,
         "version": version,
+        "like": project.like,
         "files": {},
         "images": {},
         "charts": {},
@@ -589,6 +600,8 @@ def lay_out(records: Mapping[str, Mapping[str, Any]], output: Path) -> None:
     manifests: list[dict[str, Any]] = []
     for name, record in records.items():
         kept = place(name)
+        # of a program with several versions, one record has the plain name
+        release = f"@{record['version']}" if record.get("like") else ""
         for part in ("bin", "files", "charts", "manifests", "blobs"):
             for path in (kept / part).rglob("*"):
                 if path.is_file():
@@ -597,7 +610,7 @@ def lay_out(records: Mapping[str, Mapping[str, Any]], output: Path) -> None:
         # Places are told from where versions.yml lies, so the folder can be moved.
         for file, found in record["files"].items():
             url = f"file:{found['path']}"
-            versions["files"][file] = {
+            versions["files"][f"{file}{release}"] = {
                 "version": found["version"],
                 "url": url,
                 "sha256": {ARCH: found["sha256"]},
@@ -608,7 +621,7 @@ def lay_out(records: Mapping[str, Mapping[str, Any]], output: Path) -> None:
         for repository, found in record["images"].items():
             wanted = found["descriptor"]
             entry = {"tag": found["tag"], "digest": wanted["digest"], "source": "oci:images"}
-            versions["images"][repository] = entry
+            versions["images"][f"{repository}{release}"] = entry
             reference = {"org.opencontainers.image.ref.name": f"{repository}:{found['tag']}"}
             place_of = {"platform": {"architecture": ARCH, "os": "linux"}}
             manifests.append({**wanted, **place_of, "annotations": reference})
@@ -641,7 +654,8 @@ def chosen(names: Sequence[str], suite: str) -> list[str]:
     known = catalogue()
     if unknown := [name for name in names if name not in known]:
         raise BuildError(f"no such project: {', '.join(unknown)}; there are: {', '.join(known)}")
-    wanted = list(names) or [name for name, each in known.items() if suite in ("full", each.suite)]
+    suites = {"full": {"quick", "full"}}.get(suite, {suite})
+    wanted = list(names) or [name for name, each in known.items() if each.suite in suites]
     out: list[str] = []
     for name in wanted:
         out += [each for each in (*sorted(known[name].needs), name) if each not in out]
@@ -666,8 +680,17 @@ def pin(name: str, version: str) -> None:
         env = {"GOWORK": "off"}
         if project.also:
             run(["go", "get", *project.also], cwd=folder, env=env)
-        tools = [f"{package}@v{version}" for package in project.programs.values()]
-        run(["go", "get", "-tool", *tools], cwd=folder, env=env)
+        packages = list(project.programs.values())
+        if project.fork_of:
+            # Go asks for versions under the name that is replaced, so the requirement is written and not got.
+            fork = f"replace {project.fork_of} => {project.modules[0]} v{version}"
+            lines += [fork, "", *(f"tool {package}" for package in packages), ""]
+            lines += [f"require {project.fork_of} v{version}", ""]
+            (folder / "go.mod").write_text("\n".join(lines), encoding="utf-8")
+            run(["go", "list", "-mod=mod", "-deps", *packages], cwd=folder, env=env)
+        else:
+            tools = [f"{package}@v{version}" for package in packages]
+            run(["go", "get", "-tool", *tools], cwd=folder, env=env)
         for file in ("go.mod", "go.sum"):
             write(project.folder / file, (folder / file).read_text(encoding="utf-8"))
     say(f"{name}: {pinned(project)}")
@@ -695,7 +718,7 @@ def main(argv: Sequence[str]) -> int:
     build = commands.add_parser("build", help="build and lay out")
     build.add_argument("names", nargs="*", metavar="NAME")
     build.add_argument(
-        "--suite", choices=("quick", "full"), default="full", help="what to build without NAMEs"
+        "--suite", choices=("quick", "full", "upgrades"), default="full", help="what to build without NAMEs"
     )
     build.add_argument("--output", type=Path, default=CACHE / "bundle", help="folder for what was built")
     build.add_argument("--jobs", type=int, default=0, help="compilers at a time (0: one a core)")

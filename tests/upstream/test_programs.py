@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
     Build = Callable[[str], Built]
 
-PROJECTS: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent / "programs.toml").read_text())
+READ: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent / "programs.toml").read_text())
+PROJECTS = {
+    name: {**READ.get(table.get("like", ""), {}), **table}
+    for name, table in READ.items()
+    if table["suite"] != "upgrades"  # tests of upgrades use these
+}
 
 
 def by_suite(names: list[str]) -> list[Any]:
@@ -89,7 +94,9 @@ def version(name: str, built: Built) -> str:
     """What the record says that was built."""
     text = (Path(__file__).parent / name / "go.mod").read_text() if "modules" in PROJECTS[name] else ""
     for line in text.splitlines():
-        words = line.removeprefix("require ").split()
+        words = (
+            line.rpartition("=> ")[2].removeprefix("require ").split()
+        )  # a fork replaces what it was made from
         if words and words[0] == PROJECTS[name]["modules"][0] and len(words) > 1:
             return words[1].removeprefix("v")
     [record] = built.versions["images"].values()

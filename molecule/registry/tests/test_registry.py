@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from testinfra.host import Host
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 HERE = Path(__file__).parents[1]
 REF = "org.opencontainers.image.ref.name"
+CLIENTS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def machine(request: pytest.FixtureRequest, name: str) -> Host:
@@ -28,7 +30,7 @@ def server(request: pytest.FixtureRequest) -> Host:
 
 @pytest.fixture
 def clients(request: pytest.FixtureRequest) -> list[Host]:
-    return [machine(request, name) for name in ("one", "two")]
+    return [machine(request, name) for name in CLIENTS]
 
 
 @pytest.fixture
@@ -63,20 +65,20 @@ def test_every_image_has_its_digest(clients: list[Host], address: str) -> None:
         assert told["Digest"] == digest, name
 
 
-def test_eight_clients_pull_by_digest_at_once(clients: list[Host], address: str) -> None:
-    wanted = [(name.rpartition(":")[0], digest) for name, digest in images("1.0").items()]
-
-    def pull(number: int) -> int:
-        repository, digest = wanted[number % len(wanted)]
-        target = f"/root/pull-{number}"
-        command = (
-            f"rm -rf {target} && skopeo copy --quiet docker://{address}/{repository}@{digest} dir:{target}"
+def test_eight_nodes_pull_the_same_image_by_digest_at_once(clients: list[Host], address: str) -> None:
+    name, digest = next(iter(images("1.0").items()))
+    image = f"docker://{address}/{name.rpartition(':')[0]}@{digest}"
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(lambda client: client.check_output("rm -rf /root/pulled"), clients))
+        # Nodes share this machine's clock, so one moment is the same for all.
+        moment = time.time_ns() + 3_000_000_000
+        wait = f"sleep $(( ({moment} - $(date +%s%N)) / 1000000 ))e-3"
+        pull = (
+            f"{wait} && skopeo copy --quiet {image} dir:/root/pulled && sha256sum /root/pulled/manifest.json"
         )
-        done = clients[number % len(clients)].run(f"{command} && ls {target}/manifest.json")
-        return int(done.rc)
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(pull, range(8))) == [0] * 8
+        done = list(pool.map(lambda client: client.run(pull), clients))
+    assert [(each.rc, each.stderr) for each in done] == [(0, "")] * len(CLIENTS)
+    assert {f"sha256:{each.stdout.split()[0]}" for each in done} == {digest}
 
 
 def test_nodes_cannot_push(clients: list[Host], server: Host, address: str) -> None:

@@ -31,6 +31,7 @@ from rackloom.bundle.items import (
     SIGNATURE,
     SIGNERS,
     VERIFIER,
+    VERSIONS,
     About,
     Item,
     about_text,
@@ -40,7 +41,7 @@ from rackloom.bundle.items import (
 from rackloom.bundle.progress import Progress, human
 from rackloom.bundle.seen import Seen
 
-_OWN = {LOCK, SIGNATURE, ABOUT, README, SBOM, SIGNERS, VERIFIER, PARTIAL}
+_OWN = {LOCK, SIGNATURE, ABOUT, README, SBOM, SIGNERS, VERIFIER, VERSIONS, PARTIAL}
 # Beside what is fetched: package lists, the lock, the bill, and room for the file system's own books.
 _SLACK = 64 << 20
 
@@ -236,6 +237,7 @@ def _texts(plan: resolve.Plan, signing: sign.Key) -> dict[str, bytes]:
         README: readme.encode(),
         SIGNERS: signing.line.encode(),
         VERIFIER: Path(verify.__file__).read_bytes(),
+        VERSIONS: plan.versions.encode(),
         **images.layout(plan.images),
     }
 

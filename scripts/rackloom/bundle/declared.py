@@ -7,14 +7,17 @@ Packages stand in a role's `vars/main.yml`, in `__<role>_os`, under every key th
     files: [kubeadm, kubelet]
     images: [registry.k8s.io/pause]
     charts: []
+    choices:
+      calico: {charts: [calico]}
 
-A role without that file takes none. Which roles a stage has follows from its playbook.
+What stands under a choice comes along where a site has made it, or where somebody asks for it. A role without that file
+takes none. Which roles a stage has follows from its playbook.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,10 @@ from rackloom.site import paths
 
 KINDS = ("files", "images", "charts")
 """What a role may declare in meta/artifacts.yml; the sections of inventory/versions.yml."""
+CHOICES = "choices"
+"""Further sections of it, each with a name: what is taken only where a site has chosen that."""
+EVERY = "all"
+"""Every choice at once."""
 
 PROVISION = "provision"
 """The stage before all others: it has a playbook of its own, because it starts where no node answers yet."""
@@ -133,14 +140,42 @@ def roles_of_stage(stage: str) -> list[str]:
     return sorted(found)
 
 
-def artifacts(role: str) -> Declared:
-    """Files, images and charts of one role. Raises DeclarationError where the declaration is wrong."""
+def artifacts(role: str, chosen: Collection[str] = (EVERY,)) -> Declared:
+    """Files, images and charts of one role, with those of some choices. Raises DeclarationError."""
+    found, options = _declaration(role)
+    for name, part in options.items():
+        if EVERY in chosen or name in chosen:
+            found |= part
+    return found
+
+
+def choices() -> dict[str, list[str]]:
+    """Every choice that there is, with the roles that know it."""
+    found: dict[str, list[str]] = {}
+    for role in roles():
+        for name in _declaration(role)[1]:
+            found.setdefault(name, []).append(role)
+    return dict(sorted(found.items()))
+
+
+def _declaration(role: str) -> tuple[Declared, dict[str, Declared]]:
+    """What a role always takes, and what each choice adds."""
     _known(role)
     path = _role(role) / "meta" / "artifacts.yml"
     data = _load(path)
     if data is None:
-        return Declared()
+        return Declared(), {}
     where = f"roles/{role}/meta/artifacts.yml"
+    if not isinstance(data, dict) or not set(data) <= {*KINDS, CHOICES}:
+        raise DeclarationError(f"{where} holds something else than {', '.join(KINDS)} and {CHOICES}")
+    options = data.get(CHOICES) or {}
+    if not isinstance(options, dict) or EVERY in options:
+        raise DeclarationError(f"{where}: {CHOICES} must be a mapping, in which nothing is called {EVERY}")
+    plain = _lists({kind: names for kind, names in data.items() if kind != CHOICES}, where)
+    return plain, {str(name): _lists(part, f"{where}: {name}") for name, part in options.items()}
+
+
+def _lists(data: Any, where: str) -> Declared:
     if not isinstance(data, dict) or not set(data) <= set(KINDS):
         raise DeclarationError(f"{where} holds something else than {', '.join(KINDS)}")
     for kind, names in data.items():

@@ -23,6 +23,7 @@ from rackloom.bundle.fetch import Fetch, Pull
 from rackloom.bundle.items import Item
 from rackloom.bundle.records import Versions
 from rackloom.bundle.seen import cache_dir, digest_of
+from rackloom.site.versions import split_name
 
 PINNED = "io.rackloom.pinned"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -96,9 +97,8 @@ class _Source:
 def plan(names: Iterable[str], versions: Versions, arches: Sequence[str], jobs: int = 4) -> ImagePlan:
     """Find out what images consist of. Raises RequestError with all wrong records, FetchError with all failures."""
     mistakes: list[str] = []
-    sources = [
-        source for name in sorted(set(names)) if (source := _source(name, versions, mistakes)) is not None
-    ]
+    keys = versions.keys("images", names)
+    sources = [source for key in keys if (source := _source(key, versions, mistakes)) is not None]
     if mistakes:
         raise RequestError(mistakes, "correct the records in the versions file")
     made = ImagePlan()
@@ -125,14 +125,14 @@ def plan(names: Iterable[str], versions: Versions, arches: Sequence[str], jobs: 
     return made
 
 
-def _source(name: str, versions: Versions, mistakes: list[str]) -> _Source | None:
-    record = versions.images.get(name)
+def _source(key: str, versions: Versions, mistakes: list[str]) -> _Source | None:
+    record, name = versions.images.get(key), split_name(key)[0]
     if record is None:
-        mistakes.append(f"the versions file has no record of the image {name}")
+        mistakes.append(f"the versions file has no record of the image {key}")
         return None
     tag, digest = str(record.get("tag", "")), str(record.get("digest", ""))
     if not tag or not _DIGEST.fullmatch(digest):
-        mistakes.append(f"the record of the image {name} has no {'digest' if tag else 'tag'}")
+        mistakes.append(f"the record of the image {key} has no {'digest' if tag else 'tag'}")
         return None
     place = str(record.get("source", f"docker://{name}"))
     for prefix in ("oci:", "file:"):

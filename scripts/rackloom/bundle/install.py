@@ -1,8 +1,8 @@
 """
 Brings a bundle into a site: checks it, writes its record into the config, and has the mirror serve it.
 
-What a site keeps of a bundle is its lock and its unsigned package lists, in `bundles/<id>/`; the content goes to the
-mirror's host. Bundles lie beside each other; `bundles/current` leads to the one that is served.
+What a site keeps of a bundle is its lock, its versions and its unsigned package lists, in `bundles/<id>/`; the content
+goes to the mirror's host. Bundles lie beside each other; `bundles/current` leads to the one that is served.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackloom.bundle import sign, verify
 from rackloom.bundle.errors import BundleError
-from rackloom.bundle.items import ABOUT, LOCK, SIGNATURE, SIGNERS, read_about, read_lock
+from rackloom.bundle.items import ABOUT, LOCK, SIGNATURE, SIGNERS, VERSIONS, read_about, read_lock
 from rackloom.result import ExitCode
 from rackloom.site import bundles
 
@@ -163,7 +163,7 @@ def _write_record(config: Path, folder: Path) -> bundles.Installed:
         for item in read_lock(folder)
         if item.path.startswith("apt/") and item.name.endswith("/Release")
     ]
-    for path in [*lists, SIGNATURE, ABOUT, SIGNERS]:
+    for path in [*lists, SIGNATURE, ABOUT, SIGNERS, VERSIONS]:
         if (folder / path).is_file():
             (fresh / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, fresh / path)

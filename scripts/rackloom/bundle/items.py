@@ -18,6 +18,7 @@ SBOM = "sbom.spdx.json"
 SIGNERS = "bundle.signers"
 VERIFIER = "verify.py"
 README = "README"
+VERSIONS = "versions.yml"
 PARTIAL = ".partial"
 FORMAT = 1
 FOLDERS = ("apt", "boot", "charts", "files", "images", "rackloom", "wheels")

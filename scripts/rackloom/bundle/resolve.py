@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +45,8 @@ class Request:
     versions: tuple[Path, ...] = ()
     """Versions files that add to, or replace, records of the toolkit's own."""
     jobs: int = 8
+    choices: tuple[str, ...] = ()
+    """What comes along beside the choices that the site has made; `all` = everything."""
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Plan:
     fetches: list[Fetch] = field(default_factory=list)
     pulls: list[Pull] = field(default_factory=list)
     images: images.ImagePlan = field(default_factory=images.ImagePlan)
+    versions: str = ""
+    """The versions file of what it holds."""
 
     @property
     def items(self) -> list[Item]:
@@ -69,6 +73,7 @@ class _Site:
 
     sources: Sequence[Mapping[str, Any]] = ()
     packages: tuple[str, ...] = ()
+    choices: frozenset[str] = frozenset()
 
 
 def resolve(request: Request, progress: Progress) -> Plan:
@@ -76,12 +81,16 @@ def resolve(request: Request, progress: Progress) -> Plan:
     request = checked(request)
     site = _read_site(request.config)
     roles = sorted({role for stage in request.stages for role in declared.roles_of_stage(stage)})
-    artifacts = Declared()
-    for role in roles:
-        artifacts |= declared.artifacts(role)
-    versions = records.read_versions(request.versions)
-    plan = Plan(request)
+    artifacts = wanted(roles, {*request.choices, *site.choices})
+    versions = records.read_versions(request.versions, config=request.config)
+    taken = versions.records(artifacts.files, artifacts.images, artifacts.charts)
+    plan = Plan(request, versions=records.text(taken))
     # Wrong records are told before anything is asked of the network.
+    if unpinned := versions.unpinned(artifacts.images, artifacts.charts):
+        raise RequestError(
+            [f"the record of the {record.kind} {record.key} has no digest" for record in unpinned],
+            records.PIN,
+        )
     plan.fetches += versions.fetches(artifacts.files, artifacts.charts, request.arch)
     groups = {os_id: _groups(os_id, roles, site, request) for os_id in request.os}
     roots = [
@@ -105,6 +114,19 @@ def resolve(request: Request, progress: Progress) -> Plan:
     return plan
 
 
+def wanted(roles: Sequence[str], chosen: Collection[str]) -> Declared:
+    """Files, images and charts of all these roles."""
+    found = Declared()
+    for role in roles:
+        found |= declared.artifacts(role, chosen)
+    return found
+
+
+def chosen_by(config: Path | None) -> frozenset[str]:
+    """The choices that a site has made. Raises RequestError for a site with mistakes in them."""
+    return _read_site(config).choices
+
+
 def checked(request: Request) -> Request:
     """The request with its stages filled in. Raises RequestError or UnknownStageError."""
     known = declared.stages()
@@ -124,6 +146,10 @@ def checked(request: Request) -> Request:
     if unknown := [arch for arch in request.arch if arch not in ARCHES]:
         mistakes += [f"unknown architecture: {arch}" for arch in unknown]
         cures.append(f"the architectures are: {', '.join(ARCHES)}")
+    options = declared.choices()
+    if unknown := [name for name in request.choices if name not in options and name != declared.EVERY]:
+        mistakes += [f"unknown choice: {name}" for name in unknown]
+        cures.append(f"the choices are: {', '.join(options) or 'none'}; or {declared.EVERY}")
     if not request.os or not request.arch:
         mistakes.append("a bundle needs an operating system and an architecture")
     if mistakes:
@@ -198,7 +224,27 @@ def _read_site(config: Path | None) -> _Site:
     extra = list(packages.get("extra") or [])
     for image in (provision.get("images") or {}).values():
         extra += (image or {}).get("packages") or []
-    return _Site(tuple(packages.get("sources") or []), tuple(sorted({str(name) for name in extra})))
+    return _Site(
+        tuple(packages.get("sources") or []), tuple(sorted({str(name) for name in extra})), _choices(path)
+    )
+
+
+def _choices(path: Path) -> frozenset[str]:
+    """What a site has chosen for Kubernetes: its runtime, its network, its add-ons."""
+    from rackloom.site.mistakes import Mistakes  # noqa: PLC0415 - slow to load
+    from rackloom.site.models_kubernetes import Kubernetes  # noqa: PLC0415
+    from rackloom.site.source import read  # noqa: PLC0415
+    from rackloom.site.tolerant import Tolerant  # noqa: PLC0415
+
+    mistakes = Mistakes()
+    source = read(path, path.name, mistakes)
+    section = (source.data or {}).get("kubernetes")
+    if section is None:
+        return frozenset()
+    kubernetes = Tolerant(source, mistakes).read(Kubernetes, section, ("kubernetes",))
+    if mistakes.found or kubernetes is None:
+        raise RequestError([f"{path}: {mistake}" for mistake in mistakes.sorted()], "run `rackloom check`")
+    return frozenset({kubernetes.runtime, kubernetes.network.plugin, *kubernetes.enabled_addons})
 
 
 def measure(plan: Plan, seen: Seen, web: Web, jobs: int = 16) -> None:

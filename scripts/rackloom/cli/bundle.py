@@ -44,6 +44,14 @@ OsOption = Annotated[
     typer.Option("--os", metavar="LIST", help="Systems of the nodes and of the controller, like debian-12."),
 ]
 ArchOption = Annotated[str, typer.Option("--arch", metavar="LIST", help="amd64, arm64 or both.")]
+WithOption = Annotated[
+    str,
+    typer.Option(
+        "--with",
+        metavar="LIST",
+        help="Beside what the site has chosen: like calico,gateway; all = everything.",
+    ),
+]
 VersionsOption = Annotated[
     list[Path] | None,
     typer.Option(
@@ -73,6 +81,7 @@ def list_(
     stages: StagesOption = "",
     os: OsOption = "debian-12",
     arch: ArchOption = "amd64",
+    choices: WithOption = "",
     versions: VersionsOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -83,7 +92,7 @@ def list_(
     from rackloom.bundle.seen import Seen  # noqa: PLC0415
 
     def work() -> Result:
-        request = _request(stages, os, arch, versions, config)
+        request = _request(stages, os, arch, choices, versions, config)
         plan = resolve.resolve(request, _progress(as_json=as_json))
         resolve.measure(plan, Seen(Path("/nonexistent")), resolve.web_for(request))
         items = plan.items
@@ -107,6 +116,7 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     stages: StagesOption = "",
     os: OsOption = "debian-12",
     arch: ArchOption = "amd64",
+    choices: WithOption = "",
     older: Annotated[
         Path | None,
         typer.Option("--from", metavar="DIR", help="An older bundle: only what changed is fetched."),
@@ -128,7 +138,7 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     from rackloom.bundle.progress import human  # noqa: PLC0415
 
     def work() -> Result:
-        request = _request(stages, os, arch, versions, config, jobs)
+        request = _request(stages, os, arch, choices, versions, config, jobs)
         path = key or sign.key_path(config)
         made = making.create(request, output, _progress(as_json=as_json), older=older, key=path)
         if config.is_dir():
@@ -159,6 +169,30 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command
         return Result("bundle create", data=data, view=view)
 
     return _guarded("bundle create", work)
+
+
+@bundle_app.command("pin")
+def pin(
+    stages: StagesOption = "",
+    choices: WithOption = "",
+    jobs: JobsOption = 4,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> Result:
+    """Look up digests of images and charts that nobody has written down; keep them in the site's versions.yml."""
+    from rackloom.bundle import pin as pinning  # noqa: PLC0415 - slow to load
+
+    def work() -> Result:
+        _progress(as_json=as_json).step("asking the registries")
+        found = pinning.pin(config, _words(stages), _words(choices), jobs)
+        rows = [(each.kind, each.name, each.version, each.digest) for each in found]
+        data = {"file": str(config / "versions.yml"), "pinned": [asdict(each) for each in found]}
+        view: list[Block] = [Table(("kind", "name", "version", "digest"), rows), ""] if rows else []
+        said = f"{len(found)} digests were written into {config / 'versions.yml'}."
+        view.append(said if found else "Every record has its digest.")
+        return Result("bundle pin", data=data, view=view)
+
+    return _guarded("bundle pin", work)
 
 
 @bundle_app.command("verify")
@@ -264,7 +298,7 @@ def diff(
 
 
 def _request(
-    stages: str, os: str, arch: str, versions: list[Path] | None, config: Path, jobs: int = 8
+    stages: str, os: str, arch: str, choices: str, versions: list[Path] | None, config: Path, jobs: int = 8
 ) -> Request:
     from rackloom.bundle.resolve import Request  # noqa: PLC0415
 
@@ -275,6 +309,7 @@ def _request(
         config if config.is_dir() else None,
         tuple(versions or ()),
         jobs,
+        _words(choices),
     )
 
 

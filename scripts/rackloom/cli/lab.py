@@ -78,7 +78,7 @@ def group() -> None:
 
 
 @lab_app.command("up")
-def up(
+def up(  # noqa: PLR0913, PLR0917 - each is an option of the command
     name: NameOption = "lab",
     compute: Annotated[
         int | None, typer.Option("--compute", metavar="N", help="Compute nodes; 2 in a new lab.")
@@ -99,6 +99,13 @@ def up(
             "--closed/--open", help="Nothing gets out of a closed lab; it wants a bundle. A new lab is open."
         ),
     ] = None,
+    kubernetes: Annotated[
+        bool | None,
+        typer.Option(
+            "--kubernetes/--no-kubernetes",
+            help="Kubernetes on the management nodes and the first compute node, Slurm on the others.",
+        ),
+    ] = None,
     deploy: Annotated[
         bool, typer.Option("--deploy/--no-deploy", help="Deploy to the nodes when they are up.")
     ] = True,
@@ -117,6 +124,7 @@ def up(
         os=os or old.os,
         management=old.management if management is None else management,
         closed=old.closed if closed is None else closed,
+        kubernetes=old.kubernetes if kubernetes is None else kubernetes,
     )
     state = manage.up(options, _tell(as_json=as_json), display=display, deploy=deploy)
     return _up_result(state, time.monotonic() - began)
@@ -184,11 +192,19 @@ def ssh(
 
 
 @lab_app.command("power")
-def power(node: NodeArgument, switch: Switch, name: NameOption = "lab", _json: JsonOption = False) -> Result:
+def power(
+    node: NodeArgument,
+    switch: Switch,
+    name: NameOption = "lab",
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Cut the power: nothing on the node ends in good order.")
+    ] = False,
+    _json: JsonOption = False,
+) -> Result:
     """Switch a node on or off."""
     from rackloom.lab import manage  # noqa: PLC0415 - slow to load
 
-    manage.power(name, node, on=switch is Switch.ON)
+    manage.power(name, node, on=switch is Switch.ON, hard=hard)
     return Result(
         "lab power", data={"name": name, "node": node, "power": str(switch)}, view=(f"{node} is {switch}.",)
     )

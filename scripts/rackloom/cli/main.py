@@ -16,6 +16,7 @@ from rackloom.cli import (
     image,
     init,
     inventory,
+    kubernetes,
     lab,
     node,
     nodes,
@@ -24,6 +25,7 @@ from rackloom.cli import (
     schema,
     secrets,
     status,
+    upgrade,
     validate,
     version,
 )
@@ -41,8 +43,11 @@ app = typer.Typer(
 )
 for module in (init, check, provision, deploy, validate, status, report, inventory, version):
     module.register(app)
-for group in (secrets, schema, image, node, nodes, lab, bundle, bundle_install):
+for group in (secrets, schema, image, node, nodes, upgrade, kubernetes, lab, bundle, bundle_install):
     group.register(app)
+
+GROUPS = ("secrets", "schema", "image", "node", "nodes", "upgrade", "kubernetes", "lab", "bundle")
+"""Words that are followed by a second one."""
 
 
 def entry() -> None:
@@ -127,11 +132,7 @@ def _code(error: Exception) -> str:
 def _name(argv: Sequence[str]) -> str:
     """The command's words, as far as they can be told apart from its arguments."""
     words = [word for word in argv if not word.startswith("-")]
-    return " ".join(
-        words[:2]
-        if words and words[0] in ("secrets", "schema", "image", "node", "nodes", "lab", "bundle")
-        else words[:1]
-    )
+    return " ".join(words[:2] if words and words[0] in GROUPS else words[:1])
 
 
 if __name__ == "__main__":

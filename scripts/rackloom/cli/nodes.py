@@ -11,6 +11,26 @@ from rackloom.result import Result, refused
 
 nodes_app = typer.Typer(help="Nodes of a running cluster.", no_args_is_help=True, rich_markup_mode=None)
 
+CheckOption = Annotated[bool, typer.Option("--check", help="Only tell what would be done.")]
+TimeoutOption = Annotated[
+    int,
+    typer.Option("--timeout", metavar="SECONDS", min=1, help="How long jobs and pods have to leave a node."),
+]
+UnmanagedOption = Annotated[
+    bool,
+    typer.Option("--delete-unmanaged-pods", help="Also delete pods that nothing makes anew. They are lost."),
+]
+JobsOption = Annotated[
+    bool,
+    typer.Option(
+        "--cancel-running-jobs", help="Cancel jobs that still run when the time is over. They are lost."
+    ),
+]
+DeadOption = Annotated[
+    bool,
+    typer.Option("--the-node-is-dead-and-stays-so", help="It is off, and will never come back as it was."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
@@ -19,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 @nodes_app.callback()
 def group() -> None:
-    """Add nodes to a running cluster."""
+    """Add, remove, replace and move nodes of a running cluster."""
 
 
 @nodes_app.command("add")
@@ -43,3 +63,92 @@ def add(
     return as_result(
         "nodes add", deploy(config, limit=limit, check=check, progress=progress_for(as_json=as_json))
     )
+
+
+@nodes_app.command("remove")
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Nodes, or ranges like gpu[007-008].")],
+    check: CheckOption = False,
+    timeout: TimeoutOption = 600,
+    unmanaged: UnmanagedOption = False,
+    cancel_jobs: JobsOption = False,
+    dead: DeadOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> Result:
+    """Drain nodes, take them out of Slurm, Kubernetes and etcd, and out of the site's files."""
+    from rackloom.cli.lifecycle import expanded, result_of, sink  # noqa: PLC0415
+    from rackloom.lifecycle.plan_nodes import Removal  # noqa: PLC0415
+    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
+    from rackloom.lifecycle.run import remove as run  # noqa: PLC0415
+
+    wanted = expanded("nodes remove", names)
+    if isinstance(wanted, Result):
+        return wanted
+    done = run(
+        config,
+        Removal(wanted, dead=dead, delete_unmanaged=unmanaged),
+        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
+        sink(as_json=as_json),
+        check=check,
+    )
+    return result_of("nodes remove", done, check=check)
+
+
+@nodes_app.command("replace")
+def replace(  # noqa: PLR0913, PLR0917 - one argument an option
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The node that leaves.")],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="The node that joins; it is in nodes.yml already.")
+    ],
+    check: CheckOption = False,
+    timeout: TimeoutOption = 600,
+    unmanaged: UnmanagedOption = False,
+    cancel_jobs: JobsOption = False,
+    dead: DeadOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> Result:
+    """Put a node in the place of another one, which is drained and removed, or dead."""
+    from rackloom.cli.lifecycle import result_of, sink  # noqa: PLC0415
+    from rackloom.lifecycle.plan_nodes import Removal  # noqa: PLC0415
+    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
+    from rackloom.lifecycle.run import remove as run  # noqa: PLC0415
+
+    done = run(
+        config,
+        Removal((old,), dead=dead, delete_unmanaged=unmanaged, by=new),
+        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
+        sink(as_json=as_json),
+        check=check,
+    )
+    return result_of("nodes replace", done, check=check)
+
+
+@nodes_app.command("move")
+def move(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One node.")],
+    to: Annotated[str, typer.Option("--to", metavar="slurm|kubernetes", help="Whom it serves from now on.")],
+    check: CheckOption = False,
+    timeout: TimeoutOption = 600,
+    unmanaged: UnmanagedOption = False,
+    cancel_jobs: JobsOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> Result:
+    """Drain a node in one scheduler and let it serve the other. Running jobs end first. Run it again to go on."""
+    from rackloom.cli.lifecycle import result_of, sink  # noqa: PLC0415
+    from rackloom.lifecycle.plan_nodes import Move  # noqa: PLC0415
+    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
+    from rackloom.lifecycle.run import move as run  # noqa: PLC0415
+
+    if to not in ("slurm", "kubernetes"):
+        return refused("nodes move", "usage", f"{to} is none of slurm, kubernetes", "see --help")
+    done = run(
+        config,
+        Move(name, to, delete_unmanaged=unmanaged),  # type: ignore[arg-type]
+        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
+        sink(as_json=as_json),
+        check=check,
+    )
+    return result_of("nodes move", done, check=check)

@@ -16,7 +16,10 @@ def _members(group: dict[str, Any]) -> str:
     named = {None: "nobody", "none": "nobody", "first_management": "the first management node"}
     members = group.get("members")
     words = named.get(members, f"all {members} nodes")
-    rules = [f"at most {group['max']}"] if group.get("max") else []
+    rules = (
+        [f"not those of {', '.join(f'`{name}`' for name in group['except'])}"] if group.get("except") else []
+    )
+    rules += [f"at most {group['max']}"] if group.get("max") else []
     rules += ["an odd number"] if group.get("odd") else []
     rules += (
         [f"needs {', '.join(f'`{name}`' for name in group['requires'])}"] if group.get("requires") else []
@@ -31,13 +34,15 @@ def _versions() -> str:
         for name, record in sorted(data.get("files", {}).items())
     ]
     images = [
-        (name, record["tag"], record["digest"]) for name, record in sorted((data.get("images") or {}).items())
+        (name, record["tag"], record["digest"] or "looked up by `rackloom bundle pin`")
+        for name, record in sorted((data.get("images") or {}).items())
     ]
     charts = [(name, record["version"]) for name, record in sorted((data.get("charts") or {}).items())]
     return page(
         "Versions",
         "What may be fetched from outside, from `inventory/versions.yml`. Each file is pinned by its "
-        "sha256 for each architecture, each image by its digest. Programs that come as packages of "
+        "sha256 for each architecture; images and charts by a digest, which a site looks up where there "
+        "is none. Programs that come as packages of "
         "the distribution are not listed: the distribution decides on them.",
         "## Files" if rows else "",
         table(("File", "Version", "Architectures"), rows),

@@ -14,10 +14,13 @@ from typing import Any
 
 import yaml
 
-from rackloom.site.ranges import RangeError, expand
+from rackloom.site.ranges import RangeError, expand, fold
 
 FILE = "nodes.yml"
 INDENT = "  "
+PARTS = ("management", "login", "compute")
+PER_NODE = ("address", "mac", "bmc", "serial", "switch_port")
+"""Keys of an entry that may have a value for each of its nodes."""
 _PLAIN_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -67,7 +70,7 @@ class NodesText:
 
     def _entry(self, name: str) -> tuple[yaml.MappingNode, list[str]]:
         """The entry that holds a node, and all names of that entry."""
-        for part in ("management", "login", "compute"):
+        for part in PARTS:
             pair = self._pair(self.root, part)
             items = pair[1].value if pair and isinstance(pair[1], yaml.SequenceNode) else []
             for item in items:
@@ -85,6 +88,82 @@ class NodesText:
         raise EditError(f"{name} is not in {FILE}.", "Add it there.")
 
     # ------------------------------------------------------------ changing
+
+    def remove_node(self, name: str, values: Mapping[str, Mapping[str, str]]) -> None:
+        """
+        Take a node out: its entry, or its part of a range. Raises EditError.
+
+        `values` has, for each node of the same entry, what address, mac and the like came out as: what counts up along
+        a range has to be written out once a node in the middle is gone.
+        """
+        entry, names = self._entry(name)
+        rest = [each for each in names if each != name]
+        if not rest:
+            self._drop(entry)
+            return
+        for key in PER_NODE:
+            pair = self._pair(self._entry(name)[0], key)
+            if pair is not None:
+                self._without(name, key, pair[1], [values.get(each, {}).get(key, "") for each in rest])
+        pair = self._pair(self._entry(name)[0], "name")
+        if pair is not None:
+            self._cut(pair[1].start_mark.index, pair[1].end_mark.index, json.dumps(fold(rest)))
+
+    def _without(self, name: str, key: str, node: yaml.Node, rest: list[str]) -> None:
+        """One value of an entry, for the nodes that stay."""
+        if isinstance(node, yaml.MappingNode):
+            pair = self._pair(node, name)
+            if pair is not None and len(node.value) == 1:
+                self._cut(node.start_mark.index, self._end_of(node) + 1, '""')
+            elif pair is not None and node.flow_style:
+                self._drop_from_flow(node, pair[0], pair[1])
+            elif pair is not None:
+                self._drop_lines(pair[0].start_mark.index, self._end_of(pair[1]))
+            return
+        if isinstance(node, yaml.SequenceNode) and not node.flow_style:
+            line = node.start_mark.line + 1
+            message = f"{key} in line {line} of {FILE} is written in a way that cannot be edited."
+            raise EditError(message, f"Take {name} out of {FILE} by hand.")
+        if node.end_mark.index == node.start_mark.index or not any(rest):
+            return
+        folded = fold(rest)
+        text = json.dumps(folded)
+        if "," in _outside(folded):
+            text = f"[{', '.join(quoted(one) for one in rest)}]"
+        self._cut(node.start_mark.index, node.end_mark.index, text)
+
+    def _drop(self, entry: yaml.MappingNode) -> None:
+        """A whole entry of its list."""
+        for part in PARTS:
+            pair = self._pair(self.root, part)
+            items = pair[1].value if pair and isinstance(pair[1], yaml.SequenceNode) else []
+            if pair is None or entry not in items:
+                continue
+            if len(items) == 1:
+                end = self._end_of(pair[1]) + 1
+                self._cut(pair[0].end_mark.index, end, ": []")
+            elif getattr(pair[1], "flow_style", False):
+                self._drop_from_flow(pair[1], entry, entry)
+            else:
+                self._drop_lines(entry.start_mark.index, self._end_of(entry))
+            return
+
+    def _drop_from_flow(self, whole: yaml.Node, first: yaml.Node, last: yaml.Node) -> None:
+        """An item within brackets, with its comma."""
+        start, end = first.start_mark.index, last.end_mark.index
+        after = self.text[end : whole.end_mark.index]
+        if after.lstrip().startswith(","):
+            end += len(after) - len(after.lstrip()) + 1
+            end += len(self.text[end:]) - len(self.text[end:].lstrip(" "))
+        else:
+            start = len(self.text[:start].rstrip().removesuffix(","))
+        self._cut(start, end, "")
+
+    def _drop_lines(self, first: int, last: int) -> None:
+        """The lines from position `first` to position `last`."""
+        start = self.text.rfind("\n", 0, first) + 1
+        stop = self.text.find("\n", last)
+        self._cut(start, len(self.text) if stop < 0 else stop + 1, "")
 
     def put(self, name: str, key: str, value: str) -> None:
         """Write one node's mac, serial or bmc into its entry. Raises EditError."""
@@ -194,6 +273,15 @@ class NodesText:
         key, value = pair
         written = value.end_mark.index > value.start_mark.index
         return int(value.end_mark.index) if written else int(key.end_mark.index) + 1
+
+
+def _outside(text: str) -> str:
+    """A range's text without what stands in brackets."""
+    found, depth = "", 0
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        found += char if depth == 0 else ""
+    return found
 
 
 def read(config_dir: Path) -> NodesText:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rackloom.lab import kubernetes
 from rackloom.lab.machine import Machine
 from rackloom.lab.nodes import NodeSpec, make_key
 from rackloom.lab.options import LabOptions
@@ -117,7 +118,7 @@ def cluster_file(
     if not machine.topology.regular:
         # Processors of two kinds look different to slurmd than any file can say.
         slurm["settings"] = {"SlurmdParameters": "config_overrides"}
-    return {
+    site: dict[str, Any] = {
         "name": options.name,
         "domain": f"{options.name}.test",
         "networks": {"cluster": {"cidr": str(subnet), "gateway": str(subnet[1])}},
@@ -128,6 +129,11 @@ def cluster_file(
         "users": [{"name": name, "uid": uid, "keys": [keys[name]]} for name, uid, _ in people],
         "slurm": slurm,
     }
+    if options.kubernetes:
+        site.update(kubernetes.sections(plan(options, subnet), subnet, machine))
+        if not site["services"].get("slurm_controller", True):
+            del site["slurm"]
+    return site
 
 
 def write(

@@ -44,6 +44,8 @@ class Machine:
     """Name servers that answer from inside a node."""
     topology: Topology
     memory_mb: int
+    swap: bool = False
+    """Whether it swaps, and its nodes with it."""
 
 
 def cgroup_version(root: Path = Path("/")) -> int:
@@ -91,6 +93,12 @@ def topology(root: Path = Path("/")) -> Topology:
         sizes = next(iter(per_socket.values())), next(iter(cores.values()))
         return Topology(len(per_socket), *sizes, regular=True)
     return Topology(1, online or os.cpu_count() or 1, 1, regular=False)
+
+
+def swaps(root: Path = Path("/")) -> bool:
+    """Tell whether the machine swaps."""
+    path = root / "proc/swaps"
+    return path.is_file() and len(path.read_text().splitlines()) > 1
 
 
 def memory_mb(root: Path = Path("/")) -> int:
@@ -157,4 +165,5 @@ def detect() -> Machine:
         resolvers=resolvers(),
         topology=topology(),
         memory_mb=memory_mb(),
+        swap=swaps(),
     )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackloom.lab import config, edge, image, network, vms
+from rackloom.lab import config, edge, image, kubernetes, network, vms
 from rackloom.lab.errors import LabError
 from rackloom.lab.machine import detect
 from rackloom.lab.nodes import Fleet, NodeSpec, close_connections, known_hosts
@@ -209,8 +209,11 @@ def _address(state: LabState, name: str) -> str:
     return machines.get(name) or state.node(name).address
 
 
-def power(name: str, node: str, *, on: bool) -> None:
-    """Switch a node on (and wait until it has booted) or off. A node switched off stays so over `up`."""
+def power(name: str, node: str, *, on: bool, hard: bool = False) -> None:
+    """Switch a node on (and wait until it has booted) or off. A node switched off stays so over `up`.
+
+    `hard` cuts the power: nothing on the node, nor in its containers, does anything more.
+    """
     root = home()
     with locked(root / f".cache/lab-{name}.lock"):
         state = _must_load(name)
@@ -220,7 +223,9 @@ def power(name: str, node: str, *, on: bool) -> None:
             fleet.podman.call("start", fleet.container(node))
             fleet.wait([spec])
         else:
-            fleet.podman.call("stop", fleet.container(node))
+            words = ("kill", "--signal", "KILL") if hard else ("stop",)
+            fleet.podman.call(*words, fleet.container(node))
+            fleet.podman.call("wait", fleet.container(node))
         off = [other for other in state.off if other != node]
         _save(replace(state, off=tuple(off if on else [*off, node])))
 
@@ -349,16 +354,24 @@ def _merge(options: LabOptions, before: LabState | None, progress: Progress) -> 
         return options
     old = before.options
     usual = LabOptions()
-    for what in ("os", "gpus", "management", "closed"):
+    for what in ("os", "gpus", "management", "closed", "kubernetes"):
         # The usual value may just not have been asked for: `up` alone goes on with any lab.
         if getattr(options, what) not in (getattr(old, what), getattr(usual, what)):
             raise LabError(
-                f"the lab '{old.name}' was made with --{what} {getattr(old, what)}",
-                f"take it down first, or choose another --name for --{what} {getattr(options, what)}",
+                f"the lab '{old.name}' was made with {_flag(what, getattr(old, what))}",
+                f"take it down first, or choose another --name for {_flag(what, getattr(options, what))}",
             )
     if usual.compute != options.compute < old.compute:
         progress(f"the lab keeps its {old.compute} compute nodes")
     return replace(old, compute=max(options.compute, old.compute))
+
+
+def _flag(what: str, value: object) -> str:
+    """Return an option as one writes it."""
+    opposite = {"closed": "open", "kubernetes": "no-kubernetes"}
+    if isinstance(value, bool):
+        return f"--{what if value else opposite[what]}"
+    return f"--{what} {value}"
 
 
 def _record(
@@ -396,6 +409,8 @@ def _deploy(state: LabState, progress: Progress, display: ProgressSink | None) -
     from rackloom.run.ask import validate  # noqa: PLC0415 - slow to load
     from rackloom.run.deploy import deploy  # noqa: PLC0415
 
+    if state.options.kubernetes:
+        kubernetes.must_have_programs(state.config_dir, state.options.name)
     limit = _limit(state)
     progress("deploying" if limit is None else f"deploying to {limit}")
     outcome = deploy(state.config_dir, limit=limit, progress=display)

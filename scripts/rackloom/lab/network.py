@@ -13,7 +13,9 @@ from rackloom.lab.podman import Podman
 from rackloom.lab.shell import run
 
 Network = ipaddress.IPv4Network
-_SPACE = tuple(Network("10.96.0.0/11").subnets(new_prefix=24))
+_WHOLE = Network("10.112.0.0/12")
+"""Clear of the networks that Kubernetes takes for services (10.96.0.0/12) and pods (10.244.0.0/16)."""
+_SPACE = tuple(_WHOLE.subnets(new_prefix=24))
 
 
 def taken_by_routes(routes: Iterable[dict[str, Any]]) -> list[Network]:
@@ -62,7 +64,7 @@ def bridge(podman: Podman, name: str) -> str:
 
 
 def candidates(taken: Sequence[Network], chooser: random.Random) -> list[Network]:
-    """Return the free /24 networks of 10.96.0.0/11 in the chooser's order.
+    """Return the free /24 networks of the labs' range in the chooser's order.
 
     The order is random on purpose: a new lab must not meet connections, leases or caches
     left over from an older one at the same addresses.
@@ -91,4 +93,4 @@ def create(podman: Podman, name: str, labels: dict[str, str]) -> Network:
             refused = str(error)
             continue
         return subnet
-    raise LabError(f"no free /24 network in 10.96.0.0/11 for the lab {refused}".rstrip())
+    raise LabError(f"no free /24 network in {_WHOLE} for the lab {refused}".rstrip())

@@ -36,6 +36,10 @@ while foreign; do
     umount -l "$hierarchy" || break
 done
 
+# A container engine and a kubelet find mounts shared, as on every server, and a place to keep what the kernel runs for them.
+mount --make-rshared /
+grep -qs ' /sys/fs/bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf 2>/dev/null || true
+
 # GPUs are device files. Their major number belongs to no driver, so a job that is let
 # through gets ENXIO from open(), one that is kept out gets EPERM.
 gpu=0

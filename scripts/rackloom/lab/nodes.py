@@ -19,7 +19,7 @@ from rackloom.lab.shell import run
 BOOT_TIMEOUT = 180.0
 _SETTLE_TIMEOUT = 15.0
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
-_WATCHES_OF_HOST, _WATCHES_OF_NODE = 128, 32
+_WATCHES_OF_HOST, _WATCHES_OF_NODE = 128, 64
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _REPORT = (

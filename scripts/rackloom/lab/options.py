@@ -10,6 +10,7 @@ from rackloom.lab.errors import LabError
 MOST_COMPUTE = 200
 MOST_MANAGEMENT = 9
 MOST_GPUS = 64
+CONTROL_PLANES = (1, 3, 5)
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,18}[a-z0-9])?")
 
 
@@ -24,6 +25,8 @@ class LabOptions:
     management: int = 1
     closed: bool = False
     """Whether nothing gets out of the lab's network; its site then needs a bundle."""
+    kubernetes: bool = False
+    """Whether the management nodes are Kubernetes' control plane and the first compute node its worker."""
 
     def check(self) -> LabOptions:
         """Return these options, or raise LabError for the first that cannot be."""
@@ -41,4 +44,9 @@ class LabOptions:
         ):
             if not least <= value <= most:
                 raise LabError(f"--{what} {value} is out of range", f"{least} to {most}")
+        if self.kubernetes and self.management not in CONTROL_PLANES:
+            raise LabError(
+                f"--management {self.management} makes no control plane of Kubernetes",
+                "1, 3 or 5: its store wants a majority",
+            )
         return self

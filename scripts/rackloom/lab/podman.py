@@ -16,6 +16,11 @@ LABEL_LAB = "rackloom.lab"
 LABEL_ROOT = "rackloom.root"
 LABEL_NODE = "rackloom.node"
 
+VOLUMES = ("/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet", "/var/lib/etcd")
+"""Folders of a node that lie on this machine's own file system: where a container engine keeps layers it cannot stand
+on layers of ours, and etcd wants a disk. They last as long as the node, off or on, and go with it."""
+MODULES = Path("/lib/modules")
+
 
 @dataclass(frozen=True)
 class Container:
@@ -119,6 +124,7 @@ class Podman:
             if value is not None
             for word in ("--ulimit", f"{limit}={value}:{value}")
         ]
+        volumes = [*VOLUMES, *([f"{MODULES}:{MODULES}:ro"] if MODULES.is_dir() else [])]
         return self.argv(
             "run",
             "--detach",
@@ -144,6 +150,7 @@ class Podman:
             "--log-opt=max-size=1mb",
             "--stop-timeout=20",
             *limits,
+            *(word for volume in volumes for word in ("--volume", volume)),
             *(word for key, value in box.labels.items() for word in ("--label", f"{key}={value}")),
             *(word for key, value in box.environment.items() for word in ("--env", f"{key}={value}")),
             box.image,

@@ -1,4 +1,4 @@
-"""Which hosts a run must touch when nodes join: the nodes, and those whose files list all nodes."""
+"""Which hosts a run must touch when nodes join: the nodes, those whose files list all nodes, those who let them in."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def limit_for(config_dir: Path, names: Sequence[str]) -> str | None:
     wanted = expand(names)
     if unknown := [name for name in wanted if name not in site.nodes]:
         raise NotANodeError(f"not in nodes.yml: {', '.join(unknown)}")
-    watchers = [
-        name
-        for name, group in groups().items()
-        if group.service and group.sees_nodes and site.groups.get(name)
-    ]
-    return ",".join([*wanted, *watchers])
+    known = groups()
+    taking_part = {name for name, group in known.items() if group.service and group.sees_nodes}
+    for name, group in known.items():
+        if not set(wanted).isdisjoint(site.groups.get(name, [])):
+            taking_part |= set(group.joins_with)
+    return ",".join([*wanted, *(name for name in known if name in taking_part and site.groups.get(name))])

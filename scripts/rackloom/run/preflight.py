@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,11 @@ def look(config_dir: Path) -> Preflight:
 
     checked = check_site(config_dir)
     problems = mistakes_as_problems(config_dir, checked.mistakes)
-    return Preflight(problems or _secrets(config_dir), checked.site)
+    services = [name for name, hosts in checked.site.groups.items() if hosts] if checked.site else []
+    return Preflight(problems or _secrets(config_dir, services), checked.site)
 
 
-def _secrets(config_dir: Path) -> tuple[Problem, ...]:
+def _secrets(config_dir: Path, services: Sequence[str]) -> tuple[Problem, ...]:
     from rackloom.site import secrets  # noqa: PLC0415
 
     codes = {
@@ -55,7 +57,7 @@ def _secrets(config_dir: Path) -> tuple[Problem, ...]:
         secrets.KeyWrongError: "vault_key_wrong",
     }
     try:
-        secrets.load(config_dir)
+        secrets.load(config_dir, services)
     except secrets.SecretsError as error:
         message, _, cure = str(error).rstrip(".").partition("; ")
         return (Problem(codes.get(type(error), "secrets_damaged"), message, cure),)

@@ -40,8 +40,10 @@ def make_key() -> str:
     return _key_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
-def make_authority(key_pem: str, today: dt.datetime | None = None) -> str:
-    """Return the authority's own certificate, PEM. It holds from the day before, as clocks differ."""
+def make_authority(
+    key_pem: str, today: dt.datetime | None = None, title: str = "Rackloom site authority"
+) -> str:
+    """Return an authority's own certificate, PEM. It holds from the day before, as clocks differ."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import NameOID
@@ -49,7 +51,7 @@ def make_authority(key_pem: str, today: dt.datetime | None = None) -> str:
     key = _load_key(key_pem)
     start = (today or dt.datetime.now(dt.UTC)).replace(hour=0, minute=0, second=0, microsecond=0) - _DAY
     mark = hashlib.sha256(key_pem.encode()).hexdigest()[:8]
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Rackloom site authority {mark}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{title} {mark}")])
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check_cluster import check_cluster, resolve_services
+from .check_kubernetes import check_kubernetes
 from .check_mirror import check_mirror
 from .check_nodes import check_nodes
 from .check_provision import check_provision
 from .check_slurm import check_slurm
+from .check_versions import check_versions
 from .context import Context, Reporter
 from .groups import groups
 from .mistakes import Mistake, Mistakes
@@ -71,6 +73,7 @@ def check_site(config_dir: Path | str) -> CheckResult:
         nodes_file=nodes_file or NodesFile(),
         definitions=groups(),
     )
+    check_versions(ctx)
     if cluster_file is not None:
         check_cluster(ctx)
     if nodes_file is not None:
@@ -80,6 +83,7 @@ def check_site(config_dir: Path | str) -> CheckResult:
         check_slurm(ctx)
         check_provision(ctx)
         check_mirror(ctx)
+        check_kubernetes(ctx)
     if mistakes.found or cluster_file is None or nodes_file is None:
         return CheckResult(mistakes.sorted())
     site_groups = dict(ctx.groups)

@@ -7,6 +7,7 @@ import re
 import stat
 import zoneinfo
 
+from .check_kubernetes import place_balancer
 from .check_mirror import place_mirror
 from .context import Context, lists_of
 from .groups import LISTS, derived
@@ -218,7 +219,8 @@ def resolve_services(ctx: Context) -> None:
             message = f"{name} is a group of groups and has no hosts of its own."
             cure = f"Name one of {', '.join(group.children)}; or [] to switch all of them off."
             ctx.cluster(where, name, message, cure, "unknown-group", key=True)
-    for name, group in ctx.definitions.items():
+    # Groups that are made of others' rest come after those.
+    for name, group in sorted(ctx.definitions.items(), key=lambda item: bool(item[1].without)):
         if not group.service:
             continue
         if name in overrides:
@@ -226,8 +228,9 @@ def resolve_services(ctx: Context) -> None:
         elif name in off:
             ctx.groups[name] = []
         else:
-            ctx.groups[name] = derived(group, lists)
+            ctx.groups[name] = derived(group, lists, ctx.groups)
     place_mirror(ctx, lists)
+    place_balancer(ctx, off)
     for name, group in ctx.definitions.items():
         if group.children:
             members = dict.fromkeys(host for child in group.children for host in ctx.groups[child])

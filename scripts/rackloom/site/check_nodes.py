@@ -208,7 +208,7 @@ class Placement:
             self.ctx.hosts[name] = Node(
                 name=name, role=role, address=read_addresses[index], profile=entry.profile, mac=read_macs[index],
                 bmc=read_bmcs[index], serial=read_serials[index], switch_port=read_ports[index],
-                vars=entry.vars, line=line,
+                labels=entry.labels, taints=list(entry.taints), vars=entry.vars, line=line,
             )  # fmt: skip
 
     def _names(self, entry: NodeEntry) -> list[str] | None:

@@ -190,7 +190,7 @@ class SlurmCheck:
         where = (*partition.where, "nodes")
         written = self.ctx.raw_at(where)
         what = f"Partition {partition.name}"
-        members = set(self.ctx.groups["slurm_node"])
+        members = self._members()
         profiles = self.ctx.declared(self.ctx.nodes, "profiles")
         for index, text in enumerate(partition.nodes):
             here = (*where, index) if isinstance(written, list) else where
@@ -224,6 +224,10 @@ class SlurmCheck:
                 "empty-partition",
                 key=True,
             )
+
+    def _members(self) -> set[str]:
+        """Slurm's nodes, and those that serve Kubernetes now: these may come back, and keep their places."""
+        return {*self.ctx.groups["slurm_node"], *self.ctx.groups["kube_node"]}
 
     # ------------------------------------------------------------ accounting
 
@@ -298,7 +302,7 @@ class SlurmCheck:
         names = self.ctx.declared(self.ctx.cluster, "slurm", "topology", key="switch")
         above: dict[str, str] = {}
         places: dict[str, str] = {}
-        members = set(self.ctx.groups["slurm_node"])
+        members = self._members()
         for switch in switches:
             if bool(switch.nodes) == bool(switch.switches):
                 both = "both nodes and switches" if switch.nodes else "neither nodes nor switches"

@@ -585,3 +585,111 @@ PartSize = Annotated[
     PlainValidator(_part_size),
     WithJsonSchema({"type": "string", "pattern": "^(rest|[1-9][0-9]* *[MGTmgt](i?B)?)$"}),
 ]
+
+
+# ---------------------------------------------------------------- Kubernetes
+
+EndpointBy = choice("keepalived", "external")
+PodPlugin = choice("flannel", "calico", "cilium")
+FlannelBackend = choice("vxlan", "host-gw", "wireguard")
+Runtime = choice("containerd", "crio")
+ServiceProxy = choice("nftables", "iptables")
+PodSecurity = choice("privileged", "baseline", "restricted")
+TopologyManager = choice("none", "best-effort", "restricted", "single-numa-node")
+CpuManager = choice("none", "static")
+MemoryManager = choice("None", "Static")
+Tolerated = listed(
+    choice("cgroup_v1", "swap", "kernel"), {"type": "string", "enum": ["cgroup_v1", "swap", "kernel"]}
+)
+Release = pattern(
+    "bad-value", "Kubernetes release", r"[0-9]+\.[0-9]+\.[0-9]+", "has three numbers, like 1.35.0 (without v)"
+)
+KubeName = pattern(
+    "bad-name",
+    "Kubernetes user",
+    r"[A-Za-z0-9](?:[A-Za-z0-9._@-]*[A-Za-z0-9])?",
+    "holds letters, digits, . _ @ and -",
+    longest=63,
+)
+KubeGroup = pattern(
+    "bad-name",
+    "Kubernetes group",
+    r"(?!system:)[A-Za-z0-9](?:[A-Za-z0-9:._@/-]*[A-Za-z0-9])?",
+    "holds letters, digits, : . _ @ / and -, and does not begin with system: (who may do everything is `admin: true`)",
+    longest=63,
+)
+KubeGroups = listed(KubeGroup)
+Interval = pattern("bad-value", "Interval", r"[1-9][0-9]{0,5}[mhd]", "looks like 30m, 6h or 1d")
+CpuQuantity = pattern(
+    "bad-value", "Number of CPUs", r"[0-9]{1,6}m|[0-9]{1,4}(?:\.[0-9]{1,3})?", "looks like 2, 0.5 or 500m"
+)
+Quantity = pattern(
+    "bad-value", "Quantity", r"[0-9]{1,18}(?:Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?", "looks like 1Gi or 500Mi"
+)
+
+_LABEL_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}"
+_LABEL_VALUE = rf"(?:{_LABEL_NAME})?"
+TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def label_key_trouble(key: str) -> tuple[str, str] | None:
+    """(message, cure) if this is no key of a Kubernetes label or taint."""
+    if re.fullmatch(_LABEL_KEY, key):
+        return None
+    cure = (
+        "Write a name of letters, digits, - _ and ., 63 at most, with a DNS domain and / before it if wanted."
+    )
+    return f"{show(key)!r} is no key of a Kubernetes label.", cure
+
+
+def _labels(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise wrong(
+            "wrong-type", f"Labels are a mapping, not {kind(value)}.", "Write `labels: {key: value}`."
+        )
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        if trouble := label_key_trouble(str(key)):
+            raise wrong("bad-label", *trouble)
+        text = ("true" if item else "false") if isinstance(item, bool) else "" if item is None else item
+        text = str(text) if isinstance(text, (str, int)) else None
+        if text is None or re.fullmatch(_LABEL_VALUE, text) is None:
+            cure = "Write at most 63 letters, digits, - _ and ., with a letter or digit at both ends; or nothing."
+            raise wrong("bad-label", f"{show(item)!r} is no value of label {key}.", cure)
+        found[str(key)] = text
+    return found
+
+
+Labels = Annotated[
+    dict[str, str],
+    PlainValidator(_labels),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": ["string", "integer", "boolean", "null"]}}
+    ),
+]
+
+
+def _taint(value: Any) -> str:
+    text = _word(value, "A taint")
+    body, colon, effect = text.rpartition(":")
+    key, equals, inner = body.partition("=")
+    fine = colon and effect in TAINT_EFFECTS and label_key_trouble(key) is None
+    if not fine or (equals and re.fullmatch(_LABEL_VALUE, inner) is None):
+        cure = f"Write key=value:Effect or key:Effect, where Effect is one of {', '.join(TAINT_EFFECTS)}."
+        raise wrong("bad-taint", f"{show(text)!r} is no taint.", cure)
+    return text
+
+
+Taint = Annotated[str, PlainValidator(_taint), WithJsonSchema({"type": "string"})]
+Taints = listed(Taint)
+
+
+def _values(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise wrong("wrong-type", f"Here a mapping is wanted, not {kind(value)}.", "Write key: value lines.")
+    return {str(key): item for key, item in value.items()}
+
+
+Values = Annotated[dict[str, Any], PlainValidator(_values), WithJsonSchema({"type": "object"})]
+"""Handed on to a program as it is, of any depth."""

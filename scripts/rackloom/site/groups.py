@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .paths import groups_file
 
@@ -24,7 +24,9 @@ class Group(BaseModel):
     members: Literal["management", "login", "compute", "first_management", "none"] = "none"
     odd: bool = False
     max: int | None = None
+    without: tuple[str, ...] = Field((), alias="except")
     requires: tuple[str, ...] = ()
+    joins_with: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     sees_nodes: bool = False
 
@@ -45,8 +47,11 @@ def groups(path: Path | None = None) -> dict[str, Group]:
     return _load(path or groups_file())
 
 
-def derived(group: Group, lists: dict[str, list[str]]) -> list[str]:
-    """Names of the hosts that are in a service group unless the site overrides it."""
+def derived(group: Group, lists: dict[str, list[str]], known: dict[str, list[str]]) -> list[str]:
+    """Hosts that are in a service group unless the site overrides it; `known` has the groups it is without."""
     if group.members == "first_management":
-        return lists["management"][:1]
-    return [] if group.members == "none" else list(lists[group.members])
+        members = lists["management"][:1]
+    else:
+        members = [] if group.members == "none" else lists[group.members]
+    others = {host for name in group.without for host in known[name]}
+    return [host for host in members if host not in others]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .groups import groups as group_definitions
+from .kubernetes_vars import kubernetes_vars
 from .mirror_vars import mirror_host_vars, mirror_vars, name_server_settings
 from .provision_vars import provision_vars
 from .resolved import Node, Site
@@ -110,6 +111,9 @@ def build(site: Site) -> Inventory:
         inventory.vars["mirror"] = mirror
     if site.cluster.provision.on and site.groups["provisioner"]:
         inventory.vars["provisioner"] = provision_vars(site)
+    kubernetes = kubernetes_vars(site)
+    for name, variables in kubernetes.groups.items():
+        inventory.vars[name] = dict(variables)
     recorded = {name: _recorded(node, roles[name]) for name, node in site.nodes.items()}
     for name, group in definitions.items():
         if group.sees_nodes and site.groups[name]:
@@ -123,6 +127,7 @@ def build(site: Site) -> Inventory:
             "rackloom_address": node.address,
             "rackloom_profile": node.profile,
             "rackloom_roles": roles[name],
+            **kubernetes.hosts.get(name, {}),
             **node.vars,
         }
     return inventory

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import bundles
+from . import bundles, versions
 from .resolved import Site
 
 GROUP = "mirror"
 MIRROR_PORT = 8443
 REGISTRY_PORT = 5000
+CA_FILE = "/etc/rackloom/ca.crt"
+"""Where nodes have the authorities that they trust for these services."""
 
 Vars = dict[str, Any]
 
@@ -53,6 +55,8 @@ def mirror_vars(site: Site) -> Vars:
         "artifact_charts": found["charts"],
         "artifact_outside": found["outside"],
     }
+    if laid_over := versions.overlays(site.config_dir):
+        result["artifact_versions"] = [str(path) for path in laid_over]
     if found["packages"] and found["outside"] and not site.cluster.packages.sources:
         # The mirror first, and what it lacks from where the node took its packages before.
         result["base_package_sources_only"] = False

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from . import fields as f
+from .models_kubernetes import Kubernetes
 from .models_mirror import Mirror
 from .models_provision import Provision
 from .part import Count, Part, Whole
@@ -52,6 +53,8 @@ class Profile(Part):
     firmware: f.Firmware = Field("uefi", description="How these nodes boot: uefi or bios")
     layout: f.Text = Field("", description="One of provision.layouts; left out: the image's")
     console: f.Console = Field("", description="Serial console, like ttyS0,115200n8; left out: the screen")
+    labels: f.Labels = Field({}, description="Labels that these nodes have in Kubernetes")
+    taints: f.Taints = Field([], description="Taints that they have there, like gpu=yes:NoSchedule")
 
 
 class NodeEntry(Part):
@@ -76,6 +79,8 @@ class NodeEntry(Part):
     gpus: Annotated[int, f.NoBool, Field(ge=0)] | None = Field(
         None, description="GPUs you counted in each node; refused if the profile says otherwise"
     )
+    labels: f.Labels = Field({}, description="Kubernetes labels beside, or instead of, the profile's")
+    taints: f.Taints = Field([], description="Kubernetes taints beside the profile's")
     vars: dict[str, Any] = Field({}, description="Ansible host variables")
 
 
@@ -334,6 +339,7 @@ class ClusterFile(Part):
     sysctl: f.Sysctl = Field({}, description="Kernel settings for all nodes")
     limits: list[Limit] = Field([], description="limits.conf lines for all nodes")
     slurm: Slurm = Field(default_factory=Slurm)
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     provision: Provision = Field(default_factory=Provision)
     mirror: Mirror = Field(default_factory=Mirror)
 

@@ -25,6 +25,8 @@ class Node:
     serial: str = ""
     switch_port: str = ""
     image: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: list[str] = field(default_factory=list)
     vars: dict[str, Any] = field(default_factory=dict)
     line: int = 0
 

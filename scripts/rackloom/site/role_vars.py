@@ -212,6 +212,30 @@ def slurm_partitions(site: Site) -> list[Vars]:
     ]
 
 
+def slurm_topology(site: Site) -> list[Vars]:
+    """Switches over nodes that Slurm has now; a switch whose nodes all serve something else is left out."""
+    members = set(site.groups["slurm_node"])
+    switches = site.cluster.slurm.topology
+    leaves = {
+        switch.switch: [name for name in expand(switch.nodes) if name in members]
+        for switch in switches
+        if switch.nodes
+    }
+    above = {switch.switch: expand(switch.switches) for switch in switches if switch.switches}
+    empty = {name for name, nodes in leaves.items() if not nodes}
+    while bare := {name for name, under in above.items() if name not in empty and empty.issuperset(under)}:
+        empty |= bare
+    return [
+        {
+            "switch": switch.switch,
+            "nodes": fold_sorted(leaves.get(switch.switch, [])),
+            "switches": fold_sorted(name for name in above.get(switch.switch, []) if name not in empty),
+        }
+        for switch in switches
+        if switch.switch not in empty
+    ]
+
+
 def _qos(qos: Qos) -> Vars:
     limits = {
         "MaxJobsPerUser": qos.max_jobs_per_user,
@@ -291,14 +315,7 @@ def _slurm(site: Site) -> Vars:
         "slurmctld_partitions": partitions,
         "slurmctld_priority": slurm.priority.model_dump(),
         "slurmctld_preempt": slurm.preempt.model_dump(),
-        "slurmctld_topology": [
-            {
-                "switch": switch.switch,
-                "nodes": fold_sorted(expand(switch.nodes)) if switch.nodes else "",
-                "switches": fold_sorted(expand(switch.switches)) if switch.switches else "",
-            }
-            for switch in slurm.topology
-        ],
+        "slurmctld_topology": slurm_topology(site),
         "slurmctld_health_check": health,
         "slurmctld_settings": dict(slurm.settings),
         "slurmd_controllers": controllers,

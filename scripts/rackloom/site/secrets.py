@@ -11,9 +11,10 @@ from __future__ import annotations
 import base64
 import os
 import secrets as random
+import string
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,53 @@ def _authority_certificate(made: Mapping[str, str]) -> str:
     return make_authority(made["ca_key"])
 
 
+def _authority_of(key: str, title: str) -> Callable[[Mapping[str, str]], str]:
+    def make(made: Mapping[str, str]) -> str:
+        from .authority import make_authority
+
+        return make_authority(made[key], title=title)
+
+    return make
+
+
+def _rsa_key(_: Mapping[str, str]) -> str:
+    """RSA, because who reads tokens outside of the cluster often knows nothing else."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+
+
+def _vrrp_password(_: Mapping[str, str]) -> str:
+    """Eight characters: VRRP has room for no more."""
+    return "".join(random.choice(string.ascii_letters + string.digits) for _ in range(8))
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One secret: name in `rackloom_secrets`, what it is for, how it is made (from those made before it)."""
+    """One secret: name in `rackloom_secrets`, what it is for, how it is made (from those made before it).
+
+    group: the service without which nobody misses it; '' = every site needs it.
+    """
 
     name: str
     purpose: str
     make: Callable[[Mapping[str, str]], str] = field(repr=False)
+    group: str = ""
+
+
+def _kubernetes_authority(name: str, title: str, of: str) -> tuple[Secret, Secret]:
+    key = f"kube_{name}_key"
+    return (
+        Secret(key, f"private key of {of}", _authority_key, "kubernetes"),
+        Secret(
+            f"kube_{name}_certificate",
+            f"certificate of {of}",
+            _authority_of(key, title),
+            "kubernetes",
+        ),
+    )
 
 
 SECRETS: tuple[Secret, ...] = (
@@ -133,6 +174,18 @@ SECRETS: tuple[Secret, ...] = (
         "package_signing_key", "private key that the mirror's package lists are signed with", _signing_key
     ),
     Secret("package_signing_certificate", "public half of package_signing_key", _signing_certificate),
+    *_kubernetes_authority("ca", "kubernetes", "the authority of Kubernetes' API"),
+    *_kubernetes_authority(
+        "front_proxy_ca", "kubernetes-front-proxy", "the authority of API servers behind the API server"
+    ),
+    *_kubernetes_authority("etcd_ca", "kubernetes-etcd", "the authority of Kubernetes' store"),
+    Secret("kube_service_account_key", "signs the tokens of pods", _rsa_key, "kubernetes"),
+    Secret(
+        "kube_encryption_key", "encrypts Kubernetes' secrets in its store, base64", _bytes(32), "kubernetes"
+    ),
+    Secret(
+        "kube_endpoint_password", "shared by who keeps up the API's address", _vrrp_password, "kubernetes"
+    ),
 )
 
 TYPED: Mapping[str, str] = {
@@ -324,14 +377,18 @@ def store(config_dir: Path | str, values: Mapping[str, str]) -> list[str]:
     return changed
 
 
-def load(config_dir: Path | str) -> dict[str, str]:
-    """The decrypted secrets by name. Raises SecretsError with one clear sentence."""
+def load(config_dir: Path | str, services: Container[str] = ()) -> dict[str, str]:
+    """The decrypted secrets by name; those of `services` (groups) must be among them, and those of every site.
+
+    Raises SecretsError with one clear sentence.
+    """
     path, key_path = secrets_file(config_dir), key_file(config_dir)
     if not path.exists():
         raise SecretsMissingError(f"There are no secrets in {config_dir} yet; run `rackloom secrets init`.")
     key = _read_key(key_path, f"and {path} cannot be opened without it")
     made = dict(_decrypt(path, key, key_path).get(VARIABLE, {}))
-    missing = [secret.name for secret in SECRETS if not made.get(secret.name)]
+    needed = [secret.name for secret in SECRETS if not secret.group or secret.group in services]
+    missing = [name for name in needed if not made.get(name)]
     if missing:
         raise SecretsMissingError(
             f"Newer secrets are missing ({', '.join(missing)}); run `rackloom secrets init`."

@@ -2,8 +2,8 @@
 
 libyaml composes the node tree; values are made here, because the usual YAML 1.1 rules would read the MAC
 address ``52:54:00:00:00:01`` and the time ``12:00:00`` as numbers and ``off`` as false. Only ``true``/``false``,
-decimal integers and null are more than text. Under a key called ``vars`` (host variables, handed on to
-Ansible) the usual rules apply.
+decimal integers and null are more than text. Under the keys that hold what is handed on to other programs
+as it is (HANDED_ON) the usual rules apply.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _INT = re.compile(r"^-?(0|[1-9][0-9]{0,17})$")
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _PREFIX = "tag:yaml.org,2002:"
+HANDED_ON = {("", "vars"), ("", "values"), ("kubelet", "settings")}
+"""Keys below which values are read as YAML usually is: the key above ("" = any), and the key itself."""
 _PLAIN_TAGS = {
     _PREFIX + name for name in ("null", "bool", "int", "float", "timestamp", "str", "merge", "value")
 }
@@ -100,7 +102,7 @@ class _Builder:
     def _say(self, node: yaml.Node, value: object, message: str, cure: str, code: str) -> None:
         self.mistakes.add(self.file, node.start_mark.line + 1, value, message, cure, code)
 
-    def value(self, node: yaml.Node, classic: bool = False) -> Any:
+    def value(self, node: yaml.Node, classic: bool = False, under: str = "") -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, classic)
         if id(node) in self.open:
@@ -111,7 +113,7 @@ class _Builder:
             if isinstance(node, yaml.SequenceNode):
                 self._tag(node, "seq")
                 return [self.value(item, classic) for item in node.value]
-            return self._mapping(node, classic)
+            return self._mapping(node, classic, under)
         finally:
             self.open.discard(id(node))
 
@@ -136,7 +138,7 @@ class _Builder:
             return _BOOLS[text]
         return None if text in _NULLS else text
 
-    def _mapping(self, node: yaml.Node, classic: bool) -> dict[str, Any]:
+    def _mapping(self, node: yaml.Node, classic: bool, under: str) -> dict[str, Any]:
         self._tag(node, "map")
         result: dict[str, Any] = {}
         lines: dict[str, int] = {}
@@ -145,7 +147,7 @@ class _Builder:
             if key.tag == _PREFIX + "merge":
                 for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if isinstance(part, yaml.MappingNode):
-                        merges.append(self.value(part, classic))
+                        merges.append(self.value(part, classic, under))
                     else:
                         self._say(part, "<<", "Only a mapping can be merged with <<.", "", "yaml-syntax")
                 continue
@@ -164,7 +166,8 @@ class _Builder:
                 self._say(key, name, message, "Keep one of them.", "duplicate-key")
                 continue
             lines[name] = key.start_mark.line + 1
-            result[name] = self.value(value, classic or name == "vars")
+            usual = classic or not HANDED_ON.isdisjoint({("", name), (under, name)})
+            result[name] = self.value(value, usual, name)
         for merged in merges:
             for name, content in merged.items():
                 result.setdefault(name, content)

@@ -171,8 +171,24 @@ def test_artifacts_are_read_and_joined(home: Path) -> None:
     assert joined == Declared(files=("a", "b", "c"), images=("x.example/i",), charts=("d",))
 
 
+def test_what_is_a_choice_comes_along_where_it_was_made(home: Path) -> None:
+    write(
+        home / "roles/tool/meta/artifacts.yml",
+        "{files: [a], choices: {calico: {charts: [c]}, crio: {files: [b], images: [x.example/i]}}}",
+    )
+    assert declared.choices() == {"calico": ["tool"], "crio": ["tool"]}
+    assert declared.artifacts("tool", ()) == Declared(files=("a",))
+    assert declared.artifacts("tool", {"calico", "other"}) == Declared(files=("a",), charts=("c",))
+    every = Declared(files=("a", "b"), images=("x.example/i",), charts=("c",))
+    assert declared.artifacts("tool") == declared.artifacts("tool", ("all",)) == every
+
+
 @pytest.mark.parametrize(
-    "text", ["[a]", "{packages: [a]}", "{files: a}", "{files: [1]}", "{files: ['']}", "{files"]
+    "text",
+    [
+        *("[a]", "{packages: [a]}", "{files: a}", "{files: [1]}", "{files: ['']}", "{files"),
+        *("{choices: [a]}", "{choices: {a: [b]}}", "{choices: {a: {packages: [b]}}}", "{choices: {all: {}}}"),
+    ],
 )
 def test_a_wrong_declaration_is_refused_with_its_file(home: Path, text: str) -> None:
     write(home / "roles/tool/meta/artifacts.yml", text)

@@ -18,7 +18,7 @@ from rackloom.bundle.progress import Progress
 from rackloom.bundle.seen import digest_of
 from rackloom.result import ExitCode
 from rackloom.run.deploy import RunOutcome
-from rackloom.site import bundles
+from rackloom.site import bundles, versions
 
 Runs = list[Mapping[str, Any]]
 RELEASE = "apt/debian-12/dists/bookworm/Release"
@@ -63,6 +63,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
         (folder / "bundle.signers").write_text(signing.line)
         about = {"stages": [stage], "os": ["debian-12"], "arch": ["amd64"], "version": "1", "format": 1}
         (folder / "bundle.json").write_text(json.dumps(about))
+        (folder / "versions.yml").write_text(f"files: {{{name}: {{version: '1'}}}}\n")
         paths = [path for path in folder.rglob("*") if path.is_file()]
         items = [
             Item(
@@ -94,6 +95,7 @@ def test_a_bundle_is_recorded_and_served(site: Path, make: Callable[..., Path], 
     assert now is not None
     assert (now.id, now.source) == (done.id, str(site.parent / "one"))
     assert (now.record / RELEASE).is_file()
+    assert versions.effective(site).get("file", "one").version == "1"
     assert runs == [{"bundle": done.id}]
     assert done.trusted
     assert sign.SIGNERS_FILE.name in {path.name for path in site.iterdir()}

@@ -20,10 +20,12 @@ from rackloom.bundle.create import create
 from rackloom.bundle.diff import diff
 from rackloom.bundle.errors import BundleError, FetchError, RequestError
 from rackloom.bundle.items import SBOM, Item, lock_text, read_lock
+from rackloom.bundle.pin import image_digest
 from rackloom.bundle.progress import Plain, Progress, human
 from rackloom.bundle.verify import verify
 from rackloom.bundle.web import plain_url, read_netrc
 from rackloom.cli.main import run
+from rackloom.site.versions import Record
 
 if TYPE_CHECKING:
     from tests.unit.bundle.conftest import World
@@ -153,6 +155,21 @@ def test_images_from_a_registry_are_those_of_the_layout(
     blobs = [{path.name for path in (each / "images/blobs/sha256").iterdir()} for each in (first, second)]
     assert blobs[0] == blobs[1]
     assert verify(second).good()
+
+
+def test_a_registry_tells_the_digest_of_a_tag(world: World, registry: Path) -> None:
+    """Of the index, where the image is for several architectures."""
+    host = world.url.removeprefix("http://")
+    for name, record in world.records["images"].items():
+        path = name.partition("/")[2]
+        manifests = world.web / "v2" / path / "manifests"
+        for suffix in ("", ".type"):
+            shutil.copy(manifests / f"{record['digest']}{suffix}", manifests / f"{record['tag']}{suffix}")
+        asked = Record("image", f"{host}/{path}", {"tag": record["tag"], "digest": ""}, registry)
+        assert image_digest(asked) == record["digest"]
+    away = Record("image", f"{host}/one", {"tag": "none", "digest": ""}, registry)
+    with pytest.raises(FetchError, match=rf"image {host}/one:none could not be fetched"):
+        image_digest(away)
 
 
 def test_an_image_that_is_gone(

@@ -20,6 +20,9 @@ SHAPE = (
     "tasks/validate.yml",
 )
 
+# Roles that need a whole cluster share the scenario of another that has one.
+COVERED_BY = {"kube_network": "kube_addons", "kube_check": "kube_addons"}
+
 every_role = pytest.mark.parametrize("role", roles())
 
 
@@ -42,7 +45,9 @@ def test_has_every_file(role: str) -> None:
 
 @every_role
 def test_has_a_scenario_that_checks_behaviour(role: str) -> None:
-    scenario = ROOT / "molecule" / role
+    scenario = ROOT / "molecule" / COVERED_BY.get(role, role)
+    if role in COVERED_BY:
+        assert re.search(rf"\b{role}\b", (scenario / "converge.yml").read_text()), "the scenario does not apply it"
     assert (scenario / "molecule.yml").is_file(), f"molecule/{role}/molecule.yml is missing"
     assert list(scenario.rglob("test_*.py")) or (scenario / "verify.yml").is_file(), "no behaviour is checked"
 

@@ -59,6 +59,17 @@ def test_a_missing_tool_fails(runner: ModuleType, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("logs")
+def test_what_the_machine_lacks_is_told_and_counted(
+    runner: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = runner.Runner()
+    runs.run("some", [runner.Job("built", ("false",), lacks="no compiler")], 1)
+    runner.summary(runs.outcomes)
+    said = capsys.readouterr().out
+    assert "skipped: built: no compiler" in said
+    assert said.splitlines()[-1] == "0 passed, 0 failed, 1 skipped"
+
+
 def test_a_job_that_hangs_fails(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(runner, job(runner, "import time; time.sleep(60)", timeout=0.3)) == 1
     assert "ran longer than" in capsys.readouterr().out

@@ -13,7 +13,9 @@ from rackloom.lab.machine import Machine, Topology
 from rackloom.lab.options import LabOptions
 from rackloom.site.check import check_site
 
-SUBNET = IPv4Network("10.96.7.0/24")
+from .pinned import pin
+
+SUBNET = IPv4Network("10.120.7.0/24")
 
 
 def machine(*, regular: bool = True, memory: int = 24000) -> Machine:
@@ -26,6 +28,9 @@ def machine(*, regular: bool = True, memory: int = 24000) -> Machine:
         LabOptions(),
         LabOptions(name="x", compute=1, gpus=0),
         LabOptions(name="big-lab", compute=200, gpus=8, management=3),
+        LabOptions(name="kube", kubernetes=True),
+        LabOptions(name="kube-only", kubernetes=True, compute=1),
+        LabOptions(name="kube-ha", kubernetes=True, management=3, compute=4),
     ],
     ids=lambda options: options.name,
 )
@@ -33,6 +38,7 @@ def machine(*, regular: bool = True, memory: int = 24000) -> Machine:
 def test_check_finds_no_mistake(tmp_path: Path, options: LabOptions, *, regular: bool) -> None:
     nodes = config.plan(options, SUBNET)
     config.write(tmp_path / "config", options, SUBNET, nodes, machine(regular=regular))
+    pin(tmp_path / "config")
     result = check_site(tmp_path / "config")
     assert not list(result.mistakes), list(result.mistakes)
 
@@ -80,6 +86,7 @@ def test_a_small_machine_makes_small_nodes(memory: int, expected: int) -> None:
         LabOptions(compute=201),
         LabOptions(gpus=-1),
         LabOptions(management=0),
+        LabOptions(management=2, kubernetes=True),
     ],
 )
 def test_impossible_labs_are_refused(options: LabOptions) -> None:

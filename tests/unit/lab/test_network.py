@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from rackloom.lab.network import candidates, labels_of, taken_by_networks, taken_by_routes
+from rackloom.site.models_kubernetes import KubeNetworks
 
 
 def test_routes_take_all_but_the_default() -> None:
@@ -39,6 +40,14 @@ def test_candidates_are_free_and_ours() -> None:
     assert len(found) == 16 * 256 - 1
     assert IPv4Network("10.112.1.0/24") not in found
     assert all(subnet.subnet_of(IPv4Network("10.112.0.0/12")) for subnet in found)
+
+
+def test_labs_stay_clear_of_kubernetes() -> None:
+    """Its own networks, as a site has them that says nothing, must not overlap with that of the nodes."""
+    networks = KubeNetworks()
+    for subnet in candidates([], random.SystemRandom()):
+        assert not subnet.overlaps(networks.services)
+        assert not subnet.overlaps(networks.pods)
 
 
 def test_no_candidate_where_all_is_taken() -> None:

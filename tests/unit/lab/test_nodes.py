@@ -8,7 +8,7 @@ import pytest
 
 from rackloom.lab.machine import Machine, Topology
 from rackloom.lab.nodes import Booted, Fleet, NodeSpec, init_words, known_hosts, watches_wanted
-from rackloom.lab.podman import Container, Podman, owner_conflict
+from rackloom.lab.podman import VOLUMES, Container, Podman, owner_conflict
 
 NODE = NodeSpec("gpu01", "10.96.1.51", "compute", 2)
 
@@ -47,6 +47,15 @@ def test_what_a_machine_lacks_is_made_up_for() -> None:
     argv = argv_of(machine(cgroup=1, runtime="runc", limit=20000, sudo=("sudo", "-n", "--")))
     assert argv[:7] == ["sudo", "-n", "--", "podman", "--runtime", "runc", "run"]
     assert "nofile=20000:20000" in argv and "nproc=20000:20000" in argv
+
+
+def test_a_container_engine_finds_a_disk_in_each_node() -> None:
+    argv = argv_of(machine())
+    volumes = {argv[at + 1] for at, word in enumerate(argv) if word == "--volume"}
+    assert set(VOLUMES) <= volumes
+    assert all(volume in VOLUMES or volume.endswith(":ro") for volume in volumes), (
+        "only these are the node's own"
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_example(ansible: Run) -> None:
     assert found["slurm"]["children"][0] == "slurm_database"
     assert found["_meta"]["hostvars"]["gpu002"]["ansible_host"] == "10.10.2.2"
     assert found["all"]["vars"]["slurmctld_nodes"][1]["gres"] == "gpu:a100:8"
-    assert "etcd" in found["all"]["children"]
+    assert "kubernetes" in found["all"]["children"]
+    assert "etcd" in found["kubernetes"]["children"]
 
 
 def test_graph(ansible: Run, config: Path) -> None:

@@ -87,7 +87,8 @@ def test_the_site_s_own_values(variables: Edit) -> None:
 
 def test_nodes(variables: Edit) -> None:
     nodes = variables()["by_name"]
-    assert set(nodes) == {"login01", "gpu001", "gpu002", "mig01", "mig02", *(f"cn00{n}" for n in range(1, 5))}
+    others = {f"cn00{n}" for n in range(1, 5)}
+    assert set(nodes) == {"login01", "gpu001", "gpu002", "mig01", "mig02", "pod01", *others}
     assert nodes["gpu002"]["mac"] == "52:54:00:00:02:02"
     assert (nodes["cn001"]["mode"], nodes["mig01"]["mode"]) == ("disk", "installer")
     assert (nodes["cn001"]["firmware"], nodes["mig01"]["firmware"]) == ("uefi", "bios")

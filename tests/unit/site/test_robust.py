@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def every_mutation() -> list[tuple[str, tuple[Any, ...], Any]]:
 @pytest.mark.parametrize("seed", range(4))
 def test_odd_values(seed: int, tmp_path: Path) -> None:
     files = {file: good(file) for file in ("cluster.yml", "nodes.yml")}
+    shutil.copy(GOOD / "versions.yml", tmp_path)
     for file, data in files.items():
         (tmp_path / file).write_text(yaml.safe_dump(data), "utf-8")
     assert check_site(tmp_path).mistakes == []

@@ -238,5 +238,6 @@ def test_inventory_vars(good: Site) -> None:
     assert inventory.vars["management"]["rackloom_nodes"]["gpu001"]["mac"] == "52:54:00:00:02:01"
     assert inventory.vars["prometheus"]["rackloom_nodes"] is inventory.vars["management"]["rackloom_nodes"]
     assert inventory.children == {
-        "slurm": ["slurm_database", "slurm_accounting", "slurm_controller", "slurm_login", "slurm_node"]
+        "slurm": ["slurm_database", "slurm_accounting", "slurm_controller", "slurm_login", "slurm_node"],
+        "kubernetes": ["kube_control_plane", "kube_node", "kube_api_balancer", "etcd"],
     }

@@ -84,6 +84,23 @@ def test_what_a_site_adds_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert yaml.safe_load(vault.decrypt(result.secrets_file.read_bytes()))["ours"] == "kept"
 
 
+def test_secrets_of_a_service_are_missed_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = secrets.SECRETS
+    monkeypatch.setattr(secrets, "SECRETS", tuple(secret for secret in every if not secret.group))
+    secrets.init(tmp_path)
+    old = secrets.load(tmp_path)
+    monkeypatch.setattr(secrets, "SECRETS", every)
+    assert secrets.load(tmp_path) == old
+    with pytest.raises(secrets.SecretsMissingError, match="kube_ca_key"):
+        secrets.load(tmp_path, ["slurm", "kubernetes"])
+    created = secrets.init(tmp_path).created
+    assert created == [secret.name for secret in every if secret.group]
+    new = secrets.load(tmp_path, ["kubernetes"])
+    assert {name: new[name] for name in old} == old
+
+
 def test_missing_key(tmp_path: Path) -> None:
     secrets.init(tmp_path).key_file.unlink()
     for action in (secrets.load, secrets.init):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ CASES: list[dict[str, Any]] = [
 def write_case(case: dict[str, Any], folder: Path) -> tuple[str, int]:
     """Write the two patched files; returns the file and line where the mistake is expected."""
     expected = ("", -1)
+    shutil.copy(HERE / "good" / "versions.yml", folder)
     for name in FILES:
         file = f"{name}.yml"
         text = case.get("whole", {}).get(name)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+ADMIN = "kubectl --kubeconfig=/etc/kubernetes/admin.conf"
+ETCD = (
+    "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt"
+    " --cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt --key=/etc/kubernetes/pki/etcd/healthcheck-client.key"
+)
+PATIENCE = 240
+CONVERGE = Path(__file__).parents[1] / "converge.yml"
+Apply = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def await_that(what: str, done: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
+        time.sleep(0.5)
+
+
+@pytest.fixture
+def apply(request: pytest.FixtureRequest) -> Apply:
+    """The role once more, with other inputs."""
+
+    def run(**inputs: object) -> subprocess.CompletedProcess[str]:
+        argv = ["ansible-playbook", "--inventory", request.config.option.ansible_inventory, str(CONVERGE)]
+        return subprocess.run(
+            [*argv, "--extra-vars", json.dumps(inputs)], capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def hashes(host: Host) -> dict[str, str]:
+    """The running static pods, by name: another hash is another start."""
+    pods = json.loads(host.check_output("crictl pods --namespace=kube-system --state=ready -o json"))["items"]
+    return {
+        pod["metadata"]["name"]: pod["annotations"]["kubernetes.io/config.hash"]
+        for pod in pods
+        if "kubernetes.io/config.hash" in pod["annotations"]
+    }
+
+
+def test_the_node_is_ready_and_has_its_label(host: Host) -> None:
+    await_that(
+        "the node is ready",
+        lambda: (
+            host.check_output(
+                f"{ADMIN} get node one -o jsonpath='{{.status.conditions[?(@.type==\"Ready\")].status}}'"
+            )
+            == "True"
+        ),
+    )
+    assert host.check_output(f"{ADMIN} get nodes -l demo.example/rack=r1 -o name") == "node/one"
+
+
+def test_the_store_is_of_the_release_that_the_versions_file_says(host: Host) -> None:
+    image = host.check_output(
+        f"{ADMIN} -n kube-system get pod etcd-one -o jsonpath='{{.spec.containers[0].image}}'"
+    )
+    written = host.file("/etc/rackloom/kubernetes/kubeadm.json").content_string.split("---\n")[0]
+    assert image.endswith(f":{json.loads(written)['etcd']['local']['imageTag']}")
+
+
+def test_secrets_are_encrypted_at_rest(host: Host) -> None:
+    host.check_output(f"{ADMIN} create secret generic hidden --from-literal=word=opensesame")
+    try:
+        stored = host.check_output(
+            f"{ETCD} get /registry/secrets/default/hidden --print-value-only | head -c 200 | tr -cd ' -~'"
+        )
+        assert stored.startswith("k8s:enc:secretbox:") and "opensesame" not in stored
+        told = host.check_output(f"{ADMIN} get secret hidden -o jsonpath='{{.data.word}}' | base64 -d")
+        assert told == "opensesame"
+    finally:
+        host.check_output(f"{ADMIN} delete secret hidden")
+
+
+def test_the_audit_log_says_who_did_what_and_not_what_was_in_it(host: Host) -> None:
+    host.check_output(f"{ADMIN} create configmap audited --from-literal=word=loudly")
+    host.check_output(f"{ADMIN} delete configmap audited")
+    log = host.check_output('grep \'"name":"audited"\' /var/log/kubernetes/audit/audit.log')
+    rows = [json.loads(line) for line in log.splitlines()]
+    assert {"create", "delete"} <= {row["verb"] for row in rows} and "loudly" not in log
+
+
+@pytest.mark.parametrize(("option", "allowed"), [("", True), ("hostNetwork", False)])
+def test_pods_may_what_the_site_allows(host: Host, option: str, allowed: bool) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "try"},
+        "spec": {"containers": [{"name": "a", "image": "a"}], **({option: True} if option else {})},
+    }
+    # the default account is made a moment after the cluster
+    await_that("the default account", lambda: host.run(f"{ADMIN} get serviceaccount default").rc == 0)
+    done = host.run(f"echo '{json.dumps(pod)}' | {ADMIN} create --dry-run=server -f -")
+    assert (done.rc == 0) is allowed, done.stderr
+    assert allowed or "violates PodSecurity" in done.stderr
+
+
+def test_a_kubelet_shows_a_certificate_that_the_api_server_believes(host: Host) -> None:
+    await_that(
+        "logs through the kubelet", lambda: host.run(f"{ADMIN} -n kube-system logs etcd-one --tail=1").rc == 0
+    )
+
+
+def test_nobody_gets_a_certificate_for_another_s_name(host: Host) -> None:
+    subject = "-subj /O=system:nodes/CN=system:node:one -addext subjectAltName=DNS:two"
+    script = f"openssl req -new -newkey rsa:2048 -nodes -keyout /dev/null {subject} 2>/dev/null"
+    request = host.check_output(f"{script} | base64 -w0")
+    wanted = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "bad"},
+        "spec": {
+            "request": request,
+            "signerName": "kubernetes.io/kubelet-serving",
+            "usages": ["digital signature", "server auth"],
+        },
+    }
+    as_node = "--as=system:node:one --as-group=system:nodes --as-group=system:authenticated"
+    host.check_output(f"echo '{json.dumps(wanted)}' | {ADMIN} {as_node} create -f -")
+    try:
+        await_that(
+            "the approver has looked at it",
+            lambda: (
+                "bad: not approved, two is not a name"
+                in host.check_output("journalctl -u rackloom-kube-approver -o cat")
+            ),
+        )
+        assert host.check_output(f"{ADMIN} get csr bad -o jsonpath='{{.status}}'") in ("", "{}")
+    finally:
+        host.check_output(f"{ADMIN} delete csr bad")
+
+
+@pytest.mark.parametrize(("user", "may"), [("alice", "yes"), ("bob", "no")])
+def test_users_have_a_kubeconfig_and_their_own_rights(host: Host, user: str, may: str) -> None:
+    path = f"/etc/kubernetes/users/{user}.conf"
+    assert host.file(path).mode == 0o600 and host.file(path).user == "root"
+    told = json.loads(host.check_output(f"kubectl --kubeconfig={path} auth whoami -o json"))["status"][
+        "userInfo"
+    ]
+    assert told["username"] == user and ("readers" in told["groups"]) is (user == "bob")
+    assert host.run(f"kubectl --kubeconfig={path} auth can-i delete nodes").stdout.split()[-1] == may
+
+
+def test_credentials_are_for_root_alone(host: Host) -> None:
+    keys = host.check_output(
+        "find /etc/kubernetes /etc/rackloom/kubernetes/apiserver -type f \\( -name '*.key' -o -name '*.conf' \\) -perm /077"
+    )
+    assert keys == ""
+    assert host.run("ls /etc/kubernetes/super-admin.conf").rc != 0
+
+
+def test_the_store_is_copied_and_only_so_many_copies_stay(host: Host) -> None:
+    host.check_output("systemctl start rackloom-etcd-snapshot.service")
+    copies = host.check_output("ls /var/lib/rackloom/etcd").split()
+    assert copies and host.file(f"/var/lib/rackloom/etcd/{copies[-1]}").mode == 0o600
+    told = json.loads(
+        host.check_output(f"etcdutl snapshot status -w json /var/lib/rackloom/etcd/{copies[-1]}")
+    )
+    assert told["totalKey"] > 0
+    host.check_output("for n in $(seq -w 40); do touch /var/lib/rackloom/etcd/20200101T0000${n}Z.db; done")
+    host.check_output("rackloom-etcd-snapshot")
+    left = host.check_output("ls /var/lib/rackloom/etcd").split()
+    assert len(left) == 28 and copies[-1] in left
+
+
+def test_settings_start_anew_only_what_they_touch(host: Host, apply: Apply) -> None:
+    before = hashes(host)
+    done = apply(kube_control_plane_settings={"scheduler": {"v": 1}})
+    assert done.returncode == 0, done.stdout
+    after = hashes(host)
+    assert {name for name in after if after[name] != before.get(name)} == {"kube-scheduler-one"}
+    assert "--v=1" in host.check_output("pgrep -af kube-scheduler")
+
+
+def test_a_setting_that_does_not_work_is_taken_back(host: Host, apply: Apply) -> None:
+    before = hashes(host)
+    done = apply(
+        kube_control_plane_settings={"apiserver": {"no-such-flag": 1}}, kube_control_plane_timeout=30
+    )
+    assert done.returncode != 0 and "runs with its old settings again" in done.stdout
+    await_that("the API answers", lambda: host.run(f"{ADMIN} get --raw /readyz").rc == 0)
+    assert apply().returncode == 0
+    assert hashes(host)["kube-apiserver-one"] == before["kube-apiserver-one"]
+
+
+def test_certificates_are_renewed_before_they_end(host: Host) -> None:
+    look = "kubeadm certs check-expiration -o json --config=/etc/rackloom/kubernetes/kubeadm.json"
+
+    def ends() -> dict[str, str]:
+        rows = json.loads(host.check_output(look))["certificates"]
+        return {row["name"]: row["expirationDate"] for row in rows if not row.get("missing")}
+
+    before = ends()
+    host.check_output("systemctl start rackloom-kube-certificates.service")
+    assert ends() == before
+    address = host.ansible.get_variables()["rackloom_address"]
+    # as if they ended soon
+    host.check_output(f"python3 /usr/local/lib/rackloom/kube-certificates.py 400 {address}")
+    assert all(after > before[name] for name, after in ends().items())
+    assert host.check_output(f"{ADMIN} get --raw /readyz") == "ok"

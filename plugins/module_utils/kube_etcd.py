@@ -1,0 +1,137 @@
+"""The members of a control plane's etcd, asked and changed through etcdctl."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .kube_client import KubeError, Run
+
+PKI = "/etc/kubernetes/pki/etcd"
+HERE = "https://127.0.0.1:2379"
+
+
+def quorum(members: int) -> int:
+    """How many of so many have to be well."""
+    return members // 2 + 1
+
+
+class Etcd:
+    """etcd, as the control-plane node that this runs on reaches it."""
+
+    def __init__(self, run: Run, endpoints: Sequence[str] = (HERE,), pki: str = PKI) -> None:
+        self.run = run
+        self.endpoints = tuple(endpoints)
+        self.pki = pki
+
+    def argv(self, *words: str, endpoints: Sequence[str] = ()) -> list[str]:
+        """The command line of etcdctl."""
+        return [
+            "etcdctl",
+            f"--endpoints={','.join(endpoints or self.endpoints)}",
+            f"--cacert={os.path.join(self.pki, 'ca.crt')}",
+            f"--cert={os.path.join(self.pki, 'healthcheck-client.crt')}",
+            f"--key={os.path.join(self.pki, 'healthcheck-client.key')}",
+            "--dial-timeout=3s",
+            "--command-timeout=10s",
+            *words,
+        ]
+
+    def call(self, *words: str, endpoints: Sequence[str] = ()) -> str:
+        """What etcdctl printed. Raises KubeError."""
+        rc, out, err = self.run(self.argv(*words, endpoints=endpoints), "")
+        if rc != 0:
+            raise KubeError(f"etcdctl {' '.join(words[:2])}: {reason(err or out)}")
+        return out
+
+    def members(self) -> list[dict[str, Any]]:
+        """All members, with `healthy` for each."""
+        found = parse_members(self.call("member", "list", "--write-out=json"))
+        urls = [url for member in found for url in member["clients"]]
+        if urls:
+            # the exit status tells that one is not well; which one is in what it prints
+            _, out, _ = self.run(self.argv("endpoint", "health", "--write-out=json", endpoints=urls), "")
+            well = parse_health(out)
+            for member in found:
+                member["healthy"] = any(url in well for url in member["clients"])
+        return found
+
+    def remove(self, member: str) -> None:
+        """Take a member out, by its ID."""
+        self.call("member", "remove", member)
+
+    def save(self, path: str) -> None:
+        """Write a snapshot of everything."""
+        self.call("--command-timeout=300s", "snapshot", "save", path)
+
+
+def reason(text: str) -> str:
+    """The sentence in etcdctl's log line."""
+    last = [line.strip() for line in text.splitlines() if line.strip()][-1:]
+    for line in last:
+        try:
+            told = json.loads(line)
+        except ValueError:
+            return line.removeprefix("Error: ")
+        return str(told.get("error") or told.get("msg") or line)
+    return "no message"
+
+
+def parse_members(text: str) -> list[dict[str, Any]]:
+    """Etcdctl's members as plain rows. An ID is printed as a number and taken as hexadecimal."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        raise KubeError("etcdctl member list gave no JSON") from None
+    return [
+        {
+            "id": f"{int(each['ID']):x}",
+            "name": str(each.get("name", "")),
+            "peers": list(each.get("peerURLs") or []),
+            "clients": list(each.get("clientURLs") or []),
+            "learner": bool(each.get("isLearner")),
+            "healthy": False,
+        }
+        for each in told.get("members", [])
+    ]
+
+
+def parse_health(text: str) -> set[str]:
+    """Endpoints that are well."""
+    for line in text.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(told, list):
+            return {str(each.get("endpoint")) for each in told if each.get("health")}
+    return set()
+
+
+def leftovers(members: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[Mapping[str, Any]]:
+    """The members of these names; one that never started has no name, and its address tells."""
+    wanted = set(names)
+    return [member for member in members if member["name"] in wanted]
+
+
+def refusal(members: Sequence[Mapping[str, Any]], leaving: Iterable[str]) -> str:
+    """Why these members may not leave, as a sentence; '' where they may."""
+    gone = {str(name) for name in leaving}
+    voting = [member for member in members if not member["learner"]]
+    staying = [member for member in voting if member["name"] not in gone]
+    if len(staying) == len(voting):
+        return ""
+    well = [member for member in voting if member["healthy"]]
+    if len(well) < quorum(len(voting)):
+        return f"etcd has no quorum: {len(well)} of {len(voting)} members are well and {quorum(len(voting))} have to be"
+    if not staying:
+        return "no member of etcd would be left"
+    left = [member for member in staying if member["healthy"]]
+    if len(left) < quorum(len(staying)):
+        return (
+            f"etcd would lose its quorum: {len(left)} of the {len(staying)} members that stay are well and "
+            f"{quorum(len(staying))} have to be"
+        )
+    return ""

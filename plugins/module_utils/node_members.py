@@ -1,0 +1,40 @@
+"""Whether a node still is the member of a Kubernetes cluster that it was left as. Nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+MARK = "/var/lib/kubelet/rackloom.json"
+"""Lies where `kubeadm reset` clears, so it never outlives the membership it tells of."""
+KUBELET = "/etc/kubernetes/kubelet.conf"
+MANIFESTS = "/etc/kubernetes/manifests"
+PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+
+
+def listens(port: int) -> bool:
+    """Whether something on this node takes connections on a port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def holds(module: AnsibleModule, request: dict[str, Any]) -> bool:
+    """Tell whether the node is marked as it was left, and what it runs for the cluster runs."""
+    with open(MARK, encoding="utf-8") as handle:
+        if json.load(handle) != request["mark"]:
+            return False
+    if not os.path.exists(KUBELET):
+        return False
+    if request["mark"]["role"] == "control_plane" and not (
+        all(os.path.exists(f"{MANIFESTS}/{part}.yaml") for part in PARTS) and listens(6443)
+    ):
+        return False
+    status, _, _ = module.run_command(["systemctl", "is-active", "--quiet", "kubelet.service"])
+    return bool(status == 0)

@@ -1,0 +1,55 @@
+"""One look at the nodes: the playbook is run, and what it gave is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rackloom.lifecycle.seen import Seen, read
+from rackloom.result import ExitCode, Problem
+from rackloom.run.deploy import Job, RunOutcome, run
+
+if TYPE_CHECKING:
+    from rackloom.run.progress import ProgressSink
+    from rackloom.site import Site
+
+Sink = Callable[[bool], "ProgressSink"]
+"""Progress for the next run; true where it is a quick one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """`problems` is empty where the look could be made; then `site` and `seen` are there."""
+
+    problems: tuple[Problem, ...] = ()
+    site: Site | None = None
+    seen: Seen = field(default_factory=Seen)
+
+
+def look(config_dir: Path, names: Sequence[str], sink: Sink) -> Looked:
+    """Look at Kubernetes, Slurm and these nodes. Never raises for what goes wrong on nodes."""
+    from rackloom.run.preflight import look as preflight  # noqa: PLC0415 - slow to load
+
+    checked = preflight(config_dir)
+    if checked.problems:
+        return Looked(problems=checked.problems)
+    site: Site = checked.site
+    job = Job(
+        "look",
+        "playbooks/lifecycle/look.yml",
+        extra_vars={"look_at": list(names) or ["kubernetes"]},
+        exclusive=False,
+    )
+    outcome = run(config_dir, job, sink(True))
+    if outcome.run_dir is None or outcome.exit_code in (ExitCode.INTERRUPTED, ExitCode.MISTAKES):
+        return Looked(problems=outcome.problems or (Problem("look", "the nodes could not be looked at"),))
+    return Looked(site=site, seen=seen_in(outcome, site.groups))
+
+
+def seen_in(outcome: RunOutcome, groups: Mapping[str, Sequence[str]]) -> Seen:
+    """What a look's outcome holds."""
+    silent = [name for name, counts in outcome.hosts.items() if counts.get("unreachable")]
+    facts: Mapping[str, Mapping[str, Any]] = outcome.facts
+    return read(facts, silent, groups.get("kube_control_plane", ()))

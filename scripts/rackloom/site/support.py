@@ -1,0 +1,42 @@
+"""inventory/support.yml as typed data: which versions of components go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from .paths import home
+from .versions import numbers
+
+
+class Support(BaseModel):
+    """kubernetes: minor → component → the oldest version of it that works."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kubernetes: Mapping[str, Mapping[str, str]]
+
+
+@cache
+def _load(path: Path) -> Support:
+    return Support.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def support(path: Path | None = None) -> Support:
+    """The toolkit's data."""
+    return _load(path or home() / "inventory" / "support.yml")
+
+
+def minor(version: str) -> str:
+    """1.35.1 and v1.35.1 are of 1.35."""
+    return ".".join(str(number) for number in numbers(version)[:2])
+
+
+def too_old(release: str, component: str, version: str, known: Support | None = None) -> str:
+    """The oldest version of a component that works with a release of Kubernetes, where `version` is older; else ''."""
+    oldest = (known or support()).kubernetes.get(minor(release), {}).get(component, "")
+    return oldest if oldest and numbers(version) < numbers(oldest) else ""

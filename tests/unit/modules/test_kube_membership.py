@@ -1,0 +1,295 @@
+"""A node's membership, with stand-ins for kubeadm, the API and etcd: what is done, and above all what is not."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MEMBERS = [{"name": "one", "address": "192.0.2.11"}, {"name": "two", "address": "192.0.2.12"}]
+PARTS = {"names": "n", "etcd": "e", "apiserver": "a", "cluster": "c", "proxy": "p", "dns": "d"}
+Join = Callable[..., dict[str, Any]]
+
+
+class Machine:
+    """A node. `said` is what was asked of kubeadm, kubectl and etcdctl."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said: list[str] = []
+        self.answers: set[str] = set()  # addresses whose API is ready
+        self.etcd: list[dict[str, Any]] = []
+        self.broken = ""  # a command that fails
+        self.breaks = ""  # a part that does not come up with its new settings
+        self.pods = {"etcd": "1", "kube-apiserver": "1"}
+        self.rendered = 0
+        self.proxy = ""
+
+    def path(self, name: str) -> Path:
+        return self.root / name.lstrip("/")
+
+    def put(self, name: str, text: str = "{}") -> None:
+        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+        self.path(name).write_text(text)
+
+    def mark(self, **parts: str) -> None:
+        told = {"role": "control_plane", "endpoint": "192.0.2.10:7443", "parts": {**PARTS, **parts}}
+        self.put("mark.json", json.dumps(told))
+        self.put("kubernetes/kubelet.conf")
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+            self.put(f"kubernetes/manifests/{name}.yaml", "old")
+
+    def run(self, argv: Sequence[str], _data: str = "") -> tuple[int, str, str]:
+        words = [word for word in argv if not word.startswith("-")]
+        if argv[0] == "crictl":
+            items = [
+                {"metadata": {"name": f"{name}-one"}, "annotations": {"kubernetes.io/config.hash": mark}}
+                for name, mark in self.pods.items()
+            ]
+            return 0, json.dumps({"items": items}), ""
+        if argv[0] == "etcdctl":
+            return self.ask_etcd(list(argv), words)
+        if argv[0] == "kubectl" and "get" in argv:
+            return (
+                0,
+                json.dumps({"metadata": {"annotations": {"rackloom.cluster/configuration": self.proxy}}}),
+                "",
+            )
+        self.said.append(" ".join(words[:5]))
+        if self.broken and self.broken in self.said[-1]:
+            return 1, "", f"error: {self.broken} does not go"
+        self.act(words)
+        return 0, "done", ""
+
+    def ask_etcd(self, argv: list[str], words: list[str]) -> tuple[int, str, str]:
+        if "remove" in words:
+            self.said.append(" ".join(words))
+            return 0, "", ""
+        if "health" in words:
+            urls = [url for row in self.etcd for url in row["clientURLs"]]
+            return 0, json.dumps([{"endpoint": url, "health": True} for url in urls]), ""
+        assert "member" in argv
+        return 0, json.dumps({"members": self.etcd}), ""
+
+    def act(self, words: list[str]) -> None:
+        if words[:2] == ["kubeadm", "reset"]:
+            for path in self.path("kubernetes").rglob("*"):
+                if path.is_file() and "pki" not in path.parts:
+                    path.unlink()
+        elif words[:2] in (["kubeadm", "init"], ["kubeadm", "join"]) and words[2:3] != ["phase"]:
+            self.put("kubernetes/kubelet.conf")
+            self.put("kubernetes/super-admin.conf")
+            for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+                self.put(f"kubernetes/manifests/{name}.yaml", "new")
+            self.answers.add("192.0.2.11")
+        elif words[2:4] == ["phase", "etcd"] or words[2:4] == ["phase", "control-plane"]:
+            name = "etcd" if words[3] == "etcd" else f"kube-{words[4]}"
+            self.rendered += 1
+            self.put(f"kubernetes/manifests/{name}.yaml", "new")
+            if name != self.breaks:
+                self.pods[name] = f"new{self.rendered}"
+        elif words[2:5] == ["phase", "certs", "apiserver"]:
+            self.put("kubernetes/pki/apiserver.crt", "new")
+            self.put("kubernetes/pki/apiserver.key", "new")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    module = importlib.import_module("plugins.modules.kube_membership")
+    machine = Machine(tmp_path)
+    for name, place in (
+        ("MARK", "mark.json"),
+        ("STATE", "state"),
+        ("INTENT", "state/intent.json"),
+        ("RESTORED", "restored"),
+        ("KUBERNETES", "kubernetes"),
+        ("ETCD", "etcd"),
+    ):
+        monkeypatch.setattr(module, name, tmp_path / place)
+    monkeypatch.setattr(module.kube_documents, "JOIN_FILE", str(tmp_path / "state/join.conf"))
+    monkeypatch.setattr(module, "runner", lambda _module: machine.run)
+
+    def ask(host: str, _port: int, _path: str, _ca: str, _timeout: float = 3.0) -> tuple[int, str]:
+        if host not in machine.answers:
+            raise ConnectionRefusedError(host)
+        return 200, "ok"
+
+    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
+    machine.put("kubernetes/pki/etcd/healthcheck-client.crt")
+    return machine
+
+
+@pytest.fixture
+def join(run_module: Callable[..., dict[str, Any]], machine: Machine) -> Join:
+    del machine
+
+    def run(**more: Any) -> dict[str, Any]:
+        given = {
+            "role": "control_plane",
+            "endpoint": "192.0.2.10:7443",
+            "address": "192.0.2.11",
+            "members": MEMBERS,
+            "ca_certificate": "ca",
+            "credential": {"key": "key-pem", "certificate": "certificate-pem"},
+            "join": "{}",
+            "parts": PARTS,
+            "timeout": 0,
+        }
+        return run_module("kube_membership", **{**given, **more})
+
+    return run
+
+
+def did(machine: Machine, words: str) -> bool:
+    return any(words in said for said in machine.said)
+
+
+def test_the_first_node_makes_the_cluster(machine: Machine, join: Join) -> None:
+    result = join(may_init=True)
+    assert result["changed"] and result["found"] == "none" and "made the cluster" in result["actions"]
+    assert json.loads((machine.root / "mark.json").read_text())["parts"] == PARTS
+    assert not (machine.root / "state/intent.json").exists()
+    assert not (machine.root / "kubernetes/super-admin.conf").exists()
+
+
+def test_nobody_makes_a_second_cluster(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    result = join(may_init=True)
+    assert "joined the cluster" in result["actions"]
+    assert did(machine, "kubeadm join") and not any(said == "kubeadm init" for said in machine.said)
+
+
+def test_no_cluster_is_made_while_a_node_cannot_be_asked(machine: Machine, join: Join) -> None:
+    result = join(refusal="two cannot be asked")
+    assert result["failed"] and result["msg"] == "two cannot be asked"
+    assert machine.said == []
+
+
+def test_nothing_joins_past_the_endpoint(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.12"}
+    result = join(may_init=True)
+    assert result["failed"] and "not at the cluster's endpoint" in result["msg"]
+    assert machine.said == []
+
+
+def test_a_member_is_left_alone(machine: Machine, join: Join) -> None:
+    machine.mark()
+    machine.answers = {"192.0.2.11"}
+    result = join()
+    assert not result["changed"] and machine.said == []
+
+
+def test_a_member_whose_api_is_down_is_never_cleaned(machine: Machine, join: Join) -> None:
+    machine.mark()
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    result = join(may_init=True)
+    assert result["failed"] and machine.said == []
+
+
+def test_data_of_somebody_else_is_never_touched(machine: Machine, join: Join) -> None:
+    machine.path("etcd/member").mkdir(parents=True)
+    result = join(may_init=True)
+    assert result["failed"] and result["actions"] == []
+    assert not did(machine, "reset") and machine.path("etcd/member").exists()
+
+
+def test_an_init_that_was_cut_off_is_gone_on_with(machine: Machine, join: Join) -> None:
+    machine.path("etcd/member").mkdir(parents=True)
+    machine.put("state/intent.json", '{"action": "init"}')
+    result = join(may_init=True)
+    assert result["found"] == "init" and not result.get("failed")
+    assert not did(machine, "reset") and machine.path("etcd/member").exists()
+
+
+def test_a_join_that_was_cut_off_is_cleaned_and_made_again(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    machine.put("state/intent.json", '{"action": "join"}')
+    machine.put("kubernetes/manifests/etcd.yaml")
+    machine.put("kubernetes/pki/ca.key", "authority")
+    machine.put("kubernetes/pki/apiserver.crt", "leaf")
+    machine.path("etcd/member").mkdir(parents=True)
+    machine.etcd = [
+        {
+            "ID": 1,
+            "name": "two",
+            "peerURLs": ["https://192.0.2.12:2380"],
+            "clientURLs": ["https://192.0.2.12:2379"],
+        },
+        {"ID": 2, "name": "", "peerURLs": ["https://192.0.2.11:2380"], "clientURLs": [], "isLearner": True},
+    ]
+    result = join()
+    assert not result.get("failed") and result["found"] == "unfinished"
+    assert did(machine, "kubeadm reset") and did(machine, "member remove 2") and not did(machine, "remove 1")
+    assert machine.path("kubernetes/pki/ca.key").read_text() == "authority"
+
+
+def test_what_a_node_joins_with_does_not_stay_on_it(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    machine.broken = "kubeadm join"
+    assert join()["failed"]
+    assert list((machine.root / "state").glob("join*")) == []
+
+
+def test_only_the_part_whose_settings_changed_starts_anew(machine: Machine, join: Join) -> None:
+    machine.mark(apiserver="former")
+    machine.answers = {"192.0.2.11"}
+    result = join(timeout=5)
+    assert result["actions"] == ["apiserver: new settings"]
+    assert machine.said == ["kubeadm init phase control-plane apiserver"]
+    assert machine.path("kubernetes/manifests/etcd.yaml").read_text() == "old"
+    assert join()["changed"] is False
+
+
+def test_a_part_that_does_not_come_up_gets_its_old_settings_back(machine: Machine, join: Join) -> None:
+    machine.mark(apiserver="former")
+    machine.answers = {"192.0.2.11"}
+    machine.breaks = "kube-apiserver"
+    result = join()
+    assert result["failed"] and "old settings again" in result["msg"]
+    assert machine.path("kubernetes/manifests/kube-apiserver.yaml").read_text() == "old"
+    assert json.loads((machine.root / "mark.json").read_text())["parts"]["apiserver"] == "former"
+
+
+def test_kube_proxy_is_changed_by_one_node_for_all(machine: Machine, join: Join) -> None:
+    machine.mark(proxy="former")
+    machine.answers = {"192.0.2.11"}
+    machine.proxy = PARTS["proxy"]
+    assert join()["actions"] == ["proxy: new settings, nothing had to start anew"]
+    assert machine.said == []
+
+
+def test_a_worker_waits_for_a_control_plane(join: Join) -> None:
+    result = join(role="worker", parts={}, members=[])
+    assert result["failed"] and "the control plane comes first" in result["msg"]
+
+
+def test_the_address_of_a_living_cluster_stays(machine: Machine, join: Join) -> None:
+    machine.mark()
+    machine.answers = {"192.0.2.11"}
+    result = join(endpoint="192.0.2.99:7443")
+    assert result["failed"] and "192.0.2.10:7443" in result["msg"] and machine.said == []
+
+
+def test_a_snapshot_that_was_laid_out_makes_the_cluster(machine: Machine, join: Join) -> None:
+    machine.path("etcd/member").mkdir(parents=True)
+    machine.put("restored")
+    result = join(may_init=True)
+    assert result["found"] == "restored" and "made the cluster" in result["actions"]
+    assert not machine.path("restored").exists() and not did(machine, "reset")
+
+
+def test_check_mode_does_nothing(machine: Machine, join: Join) -> None:
+    result = join(may_init=True, check=True)
+    assert result["changed"] and machine.said == [] and not (machine.root / "mark.json").exists()
+
+
+def test_kubeadm_s_words_are_passed_on(machine: Machine, join: Join) -> None:
+    machine.broken = "kubeadm init"
+    result = join(may_init=True)
+    assert result["failed"] and "does not go" in result["msg"]
+    assert (machine.root / "state/intent.json").exists()
