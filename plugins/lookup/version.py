@@ -69,7 +69,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         kind: versions.Kind = terms[0]  # type: ignore[assignment]
         release = str(self.get_option("release") or "")
         try:
-            held = versions.laid_over(self.get_option("versions"))
+            # a variable's own templates, which nobody has filled in before
+            given = self.get_option("versions")
+            held = versions.laid_over(self._templar.template(given) if self._templar else given)
             records = [
                 held.beside(kind, str(name), release)
                 if kind == "image"

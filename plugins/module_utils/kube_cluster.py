@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .kube_client import ready, troubles
+from .kube_client import AWAY, ready, troubles
 
 Object = dict[str, Any]
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+COMMAND_ENDED = "command terminated with exit code"
+"""What kubectl says when it was the command in the pod that failed."""
+PATIENCE = 20.0
 _REASONS_THAT_SAY_NOTHING = ("ContainerCreating", "PodInitializing")
 
 
@@ -60,7 +63,20 @@ class Cluster:
         self.program = program
 
     def run(self, words: Sequence[str], limit: Limit, stdin: str | None = None) -> tuple[int, str, str]:
-        """Run kubectl; returns its exit status, output and errors. Failed when it takes too long or is not there."""
+        """
+        Run kubectl; returns its exit status, output and errors. Failed when it takes too long or is not there.
+
+        What was cut off on its way to the API, as by an API server that is being restarted, is asked again for a while.
+        """
+        end = time.monotonic() + min(PATIENCE, limit.left())
+        while True:
+            status, out, err = self._once(words, limit, stdin)
+            own = status != 0 and COMMAND_ENDED not in err
+            if not own or AWAY.search(err) is None or time.monotonic() > end:
+                return status, out, err
+            time.sleep(0.5)
+
+    def _once(self, words: Sequence[str], limit: Limit, stdin: str | None) -> tuple[int, str, str]:
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
@@ -105,7 +121,11 @@ class Cluster:
     def create(self, objects: Iterable[Object], limit: Limit) -> None:
         """Make objects, all in one call."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.must(["create", "-f", "-"], limit, json.dumps(listed))
+        status, out, err = self.run(["create", "-f", "-"], limit, json.dumps(listed))
+        # In a namespace of our own, what is there already was made by a first try whose answer was lost.
+        told = [line for line in err.splitlines() if line.strip() and "(AlreadyExists)" not in line]
+        if status != 0 and (told or not err):
+            raise Failed(f"kubectl create: {last_words(err or out) or f'exit status {status}'}")
 
     def exec(self, namespace: str, pod: str, words: Sequence[str], limit: Limit) -> tuple[int, str]:
         """Run a command in a pod; returns its exit status and all that it said."""

@@ -280,7 +280,9 @@ class Member:
             return "restored"
         if data and intent.get("action") == "init":
             return "init"
-        begun = kubelet or manifests or data or (KUBERNETES / "bootstrap-kubelet.conf").exists()
+        begun = kubelet or manifests or data or intent or (KUBERNETES / "bootstrap-kubelet.conf").exists()
+        # A worker has the authority from kubeadm alone; a control-plane node has it before.
+        begun = begun or (not self.control_plane and (KUBERNETES / "pki/ca.crt").exists())
         if not begun:
             return "none"
         if intent or mark:

@@ -69,6 +69,9 @@ def apply(request: pytest.FixtureRequest) -> Apply:
 def room(host: Host) -> Iterator[Callable[[str], str]]:
     """A namespace; returns a function that applies objects in it."""
     host.check_output(f"{ADMIN} create namespace try")
+    # it is made a moment after its namespace
+    look = f"{ADMIN} --namespace=try get serviceaccount default"
+    await_that("the default account", lambda: host.run(look).rc == 0)
     yield lambda text: host.check_output(f"cat <<'END' | {ADMIN} --namespace=try apply -f -\n{text}\nEND")
     host.check_output(f"{ADMIN} delete namespace try")
 

@@ -154,7 +154,8 @@ def test_users_have_a_kubeconfig_and_their_own_rights(host: Host, user: str, may
 
 def test_credentials_are_for_root_alone(host: Host) -> None:
     keys = host.check_output(
-        "find /etc/kubernetes /etc/rackloom/kubernetes/apiserver -type f \\( -name '*.key' -o -name '*.conf' \\) -perm /077"
+        "find /etc/kubernetes /etc/rackloom/kubernetes/apiserver -type f"
+        " \\( -name '*.key' -o -name '*.conf' \\) -perm /077"
     )
     assert keys == ""
     assert host.run("ls /etc/kubernetes/super-admin.conf").rc != 0

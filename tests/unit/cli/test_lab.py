@@ -66,11 +66,16 @@ def test_ssh_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_power(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(manage, "power", lambda name, node, *, on: asked.append((name, node, on)))
+    monkeypatch.setattr(manage, "power", lambda name, node, **how: asked.append((name, node, how)))
     assert run(["lab", "power", "gpu01", "off"]) == 0
-    assert asked == [("lab", "gpu01", False)]
+    assert run(["lab", "power", "gpu01", "off", "--hard"]) == 0
+    assert asked == [
+        ("lab", "gpu01", {"on": False, "hard": False}),
+        ("lab", "gpu01", {"on": False, "hard": True}),
+    ]
+    capsys.readouterr()
     assert run(["lab", "power", "gpu01", "sideways", "--json"]) == 2
-    assert json.loads(capsys.readouterr().out.partition("\n")[2])["errors"][0]["code"] == "usage"
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "usage"
 
 
 def test_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

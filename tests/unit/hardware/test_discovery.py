@@ -207,7 +207,7 @@ def test_a_file_with_mistakes_is_taken_back(config: Path) -> None:
 def test_a_suggestion(config: Path) -> None:
     site = load_site(config)
     found = match(site, machines([report("52:54:00:00:09:01"), report("52:54:00:00:09:02")]))
-    assert suggestion(site, found) == "rackloom node discover --write --name 'mig[03-04]' --address 10.10.3.3"
+    assert suggestion(site, found) == "rackloom node discover --write --name 'pod[02-03]' --address 10.10.4.2"
     assert suggestion(site, []) == ""
 
 
@@ -360,7 +360,7 @@ def test_the_command(config: Path, reported: Any, capsys: pytest.CaptureFixture[
     before = (config / "nodes.yml").read_bytes()
     code, answer = answer_of(capsys, "--config", str(config))
     assert code == 0 and [one["state"] for one in answer["data"]["machines"]] == ["new", "moved"]
-    assert answer["data"]["suggestion"].endswith("--name 'mig03' --address 10.10.3.3")
+    assert answer["data"]["suggestion"].endswith("--name 'pod02' --address 10.10.4.2")
     assert (config / "nodes.yml").read_bytes() == before
     code, answer = answer_of(
         capsys, "--config", str(config), "--write", "--name", "cn005", "--address", "10.10.1.5"

@@ -47,7 +47,9 @@ def test_has_every_file(role: str) -> None:
 def test_has_a_scenario_that_checks_behaviour(role: str) -> None:
     scenario = ROOT / "molecule" / COVERED_BY.get(role, role)
     if role in COVERED_BY:
-        assert re.search(rf"\b{role}\b", (scenario / "converge.yml").read_text()), "the scenario does not apply it"
+        assert re.search(rf"\b{role}\b", (scenario / "converge.yml").read_text()), (
+            "the scenario does not apply it"
+        )
     assert (scenario / "molecule.yml").is_file(), f"molecule/{role}/molecule.yml is missing"
     assert list(scenario.rglob("test_*.py")) or (scenario / "verify.yml").is_file(), "no behaviour is checked"
 

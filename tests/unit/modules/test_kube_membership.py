@@ -283,6 +283,19 @@ def test_a_snapshot_that_was_laid_out_makes_the_cluster(machine: Machine, join: 
     assert not machine.path("restored").exists() and not did(machine, "reset")
 
 
+@pytest.mark.parametrize(
+    "left", ["kubernetes/pki/ca.crt", "kubernetes/bootstrap-kubelet.conf", "state/intent.json"]
+)
+def test_a_worker_s_join_that_was_cut_off_is_cleaned_wherever_it_was(
+    machine: Machine, join: Join, left: str
+) -> None:
+    machine.answers = {"192.0.2.10"}
+    machine.put(left, '{"action": "join"}')
+    result = join(role="worker", parts={}, members=[])
+    assert "joined the cluster" in result["actions"] and did(machine, "kubeadm reset")
+    assert not machine.path("kubernetes/pki").exists()
+
+
 def test_check_mode_does_nothing(machine: Machine, join: Join) -> None:
     result = join(may_init=True, check=True)
     assert result["changed"] and machine.said == [] and not (machine.root / "mark.json").exists()

@@ -148,6 +148,35 @@ def test_a_node_without_kubectl_says_so() -> None:
         Cluster("/some.conf", "/nowhere/kubectl").must(["version"], Limit(1))
 
 
+def cut_off(folder: Path, said: str) -> Cluster:
+    """A kubectl that is cut off at its first call, and answers from the second on."""
+    program = folder / "kubectl"
+    (folder / "said").write_text(said)
+    program.write_text(
+        f"#!/bin/sh\necho call >> {folder}/calls\n"
+        f"[ $(wc -l < {folder}/calls) -gt 1 ] || {{ cat {folder}/said >&2; exit 1; }}\necho it\n"
+    )
+    program.chmod(0o755)
+    return Cluster("/some.conf", str(program))
+
+
+def test_what_was_cut_off_on_its_way_is_asked_again(tmp_path: Path) -> None:
+    assert cut_off(tmp_path, "error: unexpected EOF").exec("space", "a", ["true"], Limit(9)) == (0, "it")
+
+
+def test_what_a_command_in_a_pod_said_is_not_asked_again(tmp_path: Path) -> None:
+    said = "wget: Connection refused\ncommand terminated with exit code 1"
+    assert cut_off(tmp_path, said).exec("space", "a", ["true"], Limit(9)) == (1, said)
+
+
+def test_what_a_lost_answer_made_is_there_already(tmp_path: Path) -> None:
+    said = 'Error from server (AlreadyExists): error when creating "STDIN": pods "a" already exists'
+    cut_off(tmp_path, said).create([{}], Limit(9))
+    (tmp_path / "calls").unlink()
+    with pytest.raises(Failed, match="forbidden"):
+        cut_off(tmp_path, "Error from server (Forbidden): forbidden").create([{}], Limit(9))
+
+
 def test_every_pod_keeps_to_the_strictest_level() -> None:
     inside = objects.spec("image", "true", nodes=("one", "two"))
     assert inside["securityContext"]["runAsNonRoot"]

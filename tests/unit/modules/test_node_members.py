@@ -33,8 +33,9 @@ def holds(status: int = 0) -> bool:
     return node_looks.holds(module, RECORD, {})
 
 
-def test_a_member_as_it_was_left(member: Path) -> None:
-    assert member and holds()
+@pytest.mark.usefixtures("member")
+def test_a_member_as_it_was_left() -> None:
+    assert holds()
 
 
 @pytest.mark.parametrize("name", ["mark.json", "kubelet.conf", "manifests/etcd.yaml"])
@@ -48,10 +49,12 @@ def test_other_settings_are_in_force(member: Path) -> None:
     assert not holds()
 
 
-def test_the_kubelet_does_not_run(member: Path) -> None:
-    assert member and not holds(status=3)
+@pytest.mark.usefixtures("member")
+def test_the_kubelet_does_not_run() -> None:
+    assert not holds(status=3)
 
 
-def test_the_api_server_does_not_listen(member: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("member")
+def test_the_api_server_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_members, "listens", lambda _port: False)
-    assert member and not holds()
+    assert not holds()
