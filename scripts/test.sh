@@ -6,6 +6,7 @@
 #   scripts/test.sh roles [NAME…]      molecule scenarios; --changed [BASE] picks those that changed
 #   scripts/test.sh e2e [-- ARGS]      the lab, deployed and used
 #   scripts/test.sh pxe [-- ARGS]      network boot, with what is too slow for every commit
+#   scripts/test.sh kubernetes [-- ARGS]  a cluster, with upgrades and disasters, which are too slow for every commit
 #   scripts/test.sh upstream [-- ARGS] programs of other projects, built from their sources: all of them
 # Logs are kept under .cache/test/. The last line reads: N passed, N failed, N skipped.
 set -euo pipefail

@@ -25,9 +25,11 @@ from xml.etree import ElementTree as ET  # the files are pytest's own, written a
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test"
 BIN = Path(sys.prefix) / "bin"
-SUITES = ("lint", "unit", "roles", "e2e", "pxe", "upstream", "all")
+SUITES = ("lint", "unit", "roles", "e2e", "pxe", "kubernetes", "upstream", "all")
 LONG = "long"
-"""Marker of tests that are too slow for every commit; the suites pxe and upstream run them."""
+"""Marker of tests that are too slow for every commit; the suites pxe, kubernetes and upstream run them."""
+ALL_LONG = f"pytestmark = pytest.mark.{LONG}\n"
+"""What a file says whose tests are all long."""
 HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
@@ -172,7 +174,7 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
     if extra:
         return [pytest_job("e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=3000)]
     found = sorted(
-        (ROOT / "tests/e2e").glob("test_*.py"),
+        (path for path in (ROOT / "tests/e2e").glob("test_*.py") if ALL_LONG not in path.read_text()),
         key=lambda path: (SLOWEST.index(path.stem) if path.stem in SLOWEST else len(SLOWEST), path.stem),
     )
     programs = pytest_job(
@@ -207,7 +209,11 @@ def program_jobs() -> list[Job]:
 
 def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
     """What takes too long for every commit, with what is quick of the same kind."""
-    paths = {"pxe": ["tests/e2e/test_pxe.py"], "upstream": ["tests/upstream"]}[name]
+    paths = {
+        "pxe": ["tests/e2e/test_pxe.py"],
+        "kubernetes": ["tests/e2e/test_kubernetes.py", "tests/e2e/test_kubernetes_lifecycle.py"],
+        "upstream": ["tests/upstream"],
+    }[name]
     return [pytest_job(name, paths, ["-v", *extra], workers=1, timeout=7200)]
 
 
@@ -427,7 +433,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
     """Turn the command line into suites: title, jobs, how many at a time."""
     suite, names = options.suite, options.names
-    extra = names if suite in {"unit", "e2e", "pxe", "upstream"} else []
+    extra = names if suite in {"unit", "e2e", "pxe", "kubernetes", "upstream"} else []
     picked = changed_scenarios(options.changed) if options.changed else names if suite == "roles" else []
     wanted: dict[str, Callable[[], list[Job]]] = {
         "lint": lint_jobs,
@@ -435,6 +441,7 @@ def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
         "roles": lambda: [] if options.changed and not picked else scenario_jobs(picked),
         "e2e": lambda: e2e_jobs(extra),
         "pxe": lambda: long_jobs("pxe", extra),
+        "kubernetes": lambda: long_jobs("kubernetes", extra),
         "upstream": lambda: long_jobs("upstream", extra),
     }
     chosen = {"all": ["lint", "unit", "roles", "e2e"], "unit": ["lint", "unit"]}.get(suite, [suite])
