@@ -535,10 +535,17 @@ class Cluster:
             pod["metadata"]["name"],
         ]
         for which in ("--previous=false", "--previous"):
-            rc, out, _ = self.run([*argv, which, "--all-containers", "--tail=4"], "")
+            rc, out, _ = self.run([*argv, which, "--all-containers", "--tail=40"], "")
             if rc == 0 and out.strip() and not out.startswith("unable to retrieve"):
-                return f"; its last words: {' / '.join(out.strip().splitlines()[-4:])}"
+                return f"; its last words: {' / '.join(spoken(out)[-3:])}"
         return ""
+
+
+def spoken(text: str) -> list[str]:
+    """The lines of a log that are for people: what stands before the trace of a program that fell over."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    begin = next((number for number, line in enumerate(lines) if line.startswith("goroutine ")), len(lines))
+    return lines[:begin] or lines
 
 
 def whose(

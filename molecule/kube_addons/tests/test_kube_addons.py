@@ -92,8 +92,8 @@ def test_policies_deny_and_allow(host: Host, room: Callable[[str], str], image: 
     address = host.check_output(f"{ADMIN} --namespace=try get pod server -o jsonpath='{{.status.podIP}}'")
 
     def reached(who: str) -> bool:
-        ask = f"echo GET / | timeout 2 nc {address} 8080"
-        return "server" in host.run(f"{ADMIN} --namespace=try exec {who} -- sh -c '{ask}'").stdout
+        ask = f"timeout 2 wget -q -O - http://{address}:8080/"
+        return "server" in host.run(f"{ADMIN} --namespace=try exec {who} -- {ask}").stdout
 
     await_that("all reach the server", lambda: reached("friend") and reached("stranger"))
     room(POLICY)
@@ -172,8 +172,9 @@ def test_what_does_not_come_up_is_named_and_mended_by_the_next_run(apply: Apply)
     wrong = {"metrics_server": {"args": ["--no-such-option"]}, "local_path": {}, "metallb": {}}
     done = apply(kube_addons_enabled=wrong)
     assert done.returncode != 0
-    assert "metrics_server: pod kube-system/metrics-server-" in done.stdout
-    assert "unknown flag: --no-such-option" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "metrics_server: pod kube-system/metrics-server-" in said
+    assert "unknown flag: --no-such-option" in said
     mended = apply()
     assert mended.returncode == 0, mended.stdout
 

@@ -173,6 +173,7 @@ def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
         "kube_network_values": dict(network.values),
         "kube_addons_enabled": kubernetes.enabled_addons,
         "kube_addons_load_balancer_pool": pool(site),
+        "kube_addons_balance_on_control_plane": not site.group(WORKER),
         "kube_addons_domain": kubernetes.domain,
         "kube_addons_nodes": len(set(_kubelets(site))),
         "kube_check_endpoint": f"{place}:{port}",

@@ -276,6 +276,12 @@ def test_a_pod_that_cannot_start_is_named_before_the_time_is_over(
     assert 30 <= api.now < 100
 
 
+def test_the_trace_of_a_program_is_left_out_of_its_last_words() -> None:
+    said = "started\npanic: no such option\n\ngoroutine 1 [running]:\nmain.main()\n\ttool.go:37 +0x88\n"
+    assert kube_releases.spoken(said) == ["started", "panic: no such option"]
+    assert kube_releases.spoken("goroutine 1 [running]:\nmain.main()\n")[-1] == "main.main()"
+
+
 def test_a_pod_may_mend_itself(api: Api) -> None:
     api.holds(release())
     api.workloads = [workload(availableReplicas=0)]
