@@ -405,7 +405,5 @@ def test_a_node_moves_to_kubernetes_and_back(kube: KubeLab, first: float) -> Non
     say(f"gpu02 moved back to Slurm in {back.seconds:.0f} s")
     assert kube.ready_nodes() == before
     assert kube.as_user("cd /tmp && srun -N1 -w gpu02 hostname -s") == "gpu02"
-    assert (
-        kube.ssh("gpu02", "ls /etc/cni/net.d /etc/kubernetes/manifests 2>/dev/null; pgrep -x kubelet || true")
-        == ""
-    )
+    left = "find /etc/cni/net.d /etc/kubernetes/manifests -type f 2>/dev/null; pgrep -x kubelet || true"
+    assert kube.ssh("gpu02", left) == ""
