@@ -113,3 +113,13 @@ def lab() -> Iterator[Lab]:
     finally:
         if not os.environ.get("RACKLOOM_E2E_KEEP"):
             it.call("lab", "down", "--name", it.name)
+
+
+@pytest.fixture(scope="session")
+def versions() -> Path:
+    """The real programs, built from their modules where no earlier run has."""
+    done = subprocess.run(
+        [ROOT / "tests/upstream/build.py", "build"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(done.stdout.splitlines()[-1])

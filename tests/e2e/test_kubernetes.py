@@ -10,7 +10,6 @@ import ipaddress
 import json
 import os
 import ssl
-import subprocess
 import threading
 import time
 import urllib.error
@@ -197,16 +196,6 @@ def kube() -> Iterator[KubeLab]:
     finally:
         if not os.environ.get("RACKLOOM_E2E_KEEP"):
             lab.call("lab", "down", "--name", lab.name)
-
-
-@pytest.fixture(scope="module")
-def versions() -> Path:
-    """The real programs, built from their modules where no earlier run has."""
-    done = subprocess.run(
-        [ROOT / "tests/upstream/build.py", "build"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Path(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
