@@ -10,6 +10,8 @@ from typing import Any
 
 ADMIN = "/etc/kubernetes/admin.conf"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CHECK = "rackloom.cluster/check"
+"""Label of everything that our own checks make; it is deleted when they end."""
 CORDONED = "rackloom.cluster/cordoned"
 """Annotation of a node that was cordoned by us; its value says for what."""
 AWAY = re.compile(
@@ -164,8 +166,14 @@ def to_evict(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def unmanaged(pods: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of those that nothing would make anew."""
-    return sorted(full_name(pod) for pod in to_evict(pods) if not owner(pod))
+    """Names of those that nothing would make anew and somebody may miss: not our checks', nor what ends anyway."""
+    return sorted(
+        full_name(pod)
+        for pod in to_evict(pods)
+        if not owner(pod)
+        and not pod["metadata"].get("deletionTimestamp")
+        and CHECK not in (pod["metadata"].get("labels") or {})
+    )
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:

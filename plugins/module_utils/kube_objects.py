@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .kube_client import CHECK
+
 Object = dict[str, Any]
 PORT = 8080
 FOLDER = "/www"
 LIFETIME = 900
 """Seconds after which a pod ends by itself, should nobody clean up."""
-LABEL = "rackloom.cluster/check"
 NAMESPACE = "rackloom-check-"
 TOKEN = "served by"  # noqa: S105 - what a log line begins with
 SERVE = f'echo "$SAY" > {FOLDER}/index.html; echo "{TOKEN} $SAY"; exec httpd -f -p {PORT} -h {FOLDER}'
@@ -26,7 +27,7 @@ def as_text(thing: Object) -> str:
 
 def namespace(name: str) -> Object:
     """The place for all of it: what is deleted in the end."""
-    labels = {LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {CHECK: "true", "pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
@@ -82,7 +83,7 @@ def pod(name: str, space: str, labels: Object, inside: Object) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": space, "labels": labels},
+        "metadata": {"name": name, "namespace": space, "labels": {**labels, CHECK: "true"}},
         "spec": {**inside, "restartPolicy": "Never", "activeDeadlineSeconds": LIFETIME},
     }
 

@@ -91,7 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import kube_certificates as certificates  # noqa: TID252 - how a collection's plugins find each other
 from ..module_utils import kube_objects as objects  # noqa: TID252
-from ..module_utils.kube_client import ready  # noqa: TID252
+from ..module_utils.kube_client import CHECK, ready  # noqa: TID252
 from ..module_utils.kube_cluster import (  # noqa: TID252
     CONTROL_PLANE,
     Cluster,
@@ -540,7 +540,7 @@ class Checks:
 
     def clean_up(self, limit: Limit) -> None:
         """Delete what this run made, and what runs that were killed left."""
-        there = self.cluster.items(["namespaces", "-l", f"{objects.LABEL}=true"], limit)
+        there = self.cluster.items(["namespaces", "-l", f"{CHECK}=true"], limit)
         names = stale(there, time.time(), objects.LIFETIME)
         if self._made_space:
             names.append(self.space)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from plugins.module_utils.kube_client import (
+    CHECK,
     Kubectl,
     KubeError,
     holding,
@@ -101,6 +102,14 @@ def test_what_a_drain_moves() -> None:
     pods = [pod("a"), pod("b", "DaemonSet"), pod("c", "mirror"), pod("d", "Job", "Succeeded"), pod("e", "")]
     assert [each["metadata"]["name"] for each in to_evict(pods)] == ["a", "e"]
     assert unmanaged(pods) == ["shop/e"]
+
+
+def test_nobody_misses_a_pod_of_our_checks_nor_one_that_ends_anyway() -> None:
+    ours, ending, missed = pod("a", ""), pod("b", ""), pod("c", "")
+    ours["metadata"]["labels"] = {CHECK: "true"}
+    ending["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
+    assert [each["metadata"]["name"] for each in to_evict([ours, ending, missed])] == ["a", "b", "c"]
+    assert unmanaged([ours, ending, missed]) == ["shop/c"]
 
 
 def test_budgets_that_hold() -> None:
