@@ -49,6 +49,26 @@ def runner(module: Any) -> Run:
     return run
 
 
+def pull(run: Run, images: Iterable[str], seconds: int) -> list[str]:
+    """Bring the images that lack onto this node; returns these.
+
+    Not the one of pods' sandboxes: kubeadm names one of its own release, but the runtime's settings say which is used,
+    and no other need be there. Raises KubeError.
+    """
+    pulled = []
+    for image in images:
+        if (
+            image.rpartition("/")[2].startswith("pause:")
+            or run(["crictl", "inspecti", "--quiet", image], "")[0] == 0
+        ):
+            continue
+        rc, out, err = run(["timeout", str(seconds), "crictl", "pull", image], "")
+        if rc != 0:
+            raise KubeError(f"{image} cannot be had: {(err or out).strip()[-500:]}")
+        pulled.append(image)
+    return pulled
+
+
 class Kubectl:
     """kubectl with a kubeconfig. `patience`: seconds in which an API that does not answer is asked again."""
 

@@ -148,8 +148,8 @@ def registration(inputs: Mapping[str, Any]) -> Document:
     found: Document = {
         "name": inputs["node"],
         "criSocket": SOCKETS[inputs.get("runtime") or "containerd"],
-        "imagePullPolicy": "IfNotPresent",
-        "imagePullSerial": False,
+        # pulled before kubeadm is called: it would insist on its own release of the sandbox's image
+        "imagePullPolicy": "Never",
         "taints": taints(inputs.get("taints") or []),
         "ignorePreflightErrors": ignored(inputs.get("tolerate") or []),
     }

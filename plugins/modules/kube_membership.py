@@ -141,7 +141,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import kube_documents, kube_etcd, node_members, node_records  # noqa: TID252 - how a collection's plugins find each other
-from ..module_utils.kube_client import KubeError, runner  # noqa: TID252
+from ..module_utils.kube_client import KubeError, pull, runner  # noqa: TID252
 
 MARK = Path(node_members.MARK)
 STATE = Path("/var/lib/rackloom/kubernetes")
@@ -385,10 +385,19 @@ class Member:
         """Note what is begun, for a run that comes after one that was killed."""
         write_private(INTENT, json.dumps({"action": action}))
 
+    def images(self) -> None:
+        """Bring what the control plane is made of onto the node, before anything is begun."""
+        listed = self.must("kubeadm", "config", "images", "list", f"--config={CONFIG}")
+        try:
+            pull(self.run, listed.split(), self.params["timeout"])
+        except KubeError as error:
+            raise NotJoinedError(str(error)) from None
+
     def init(self, found: str) -> None:
         """Make the cluster, or go on with making it."""
         if found == "unfinished":
             self.clean()
+        self.images()
         self.begin("init")
         self.serving()
         ignore = [f"--ignore-preflight-errors={','.join(GOING_ON)}"] if found in ("init", "restored") else []
@@ -406,6 +415,8 @@ class Member:
             if self.complete():
                 return
             self.clean()
+        if self.control_plane:
+            self.images()
         self.begin("join")
         if self.control_plane:
             self.forget_member()

@@ -85,6 +85,7 @@ from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's pl
     Kubectl,
     KubeError,
     Run,
+    pull,
     runner,
     tag_of,
 )
@@ -141,8 +142,9 @@ class Upgrade:
         first = self.control_plane and self.params["first"]
         argv = [self.params["kubeadm"], "upgrade"]
         argv += ["apply", f"v{self.release}", "--yes"] if first else ["node"]
-        if self.params["ignore"]:
-            argv.append(f"--ignore-preflight-errors={','.join(self.params['ignore'])}")
+        # the images of a control plane are here already, see pull()
+        ignored = [*(["ImagePull"] if self.control_plane else []), *self.params["ignore"]]
+        argv += [f"--ignore-preflight-errors={','.join(ignored)}"] if ignored else []
         if os.path.isdir(self.params["patches"]):
             argv.append(f"--patches={self.params['patches']}")
         return argv
@@ -184,15 +186,7 @@ class Upgrade:
     def pull(self) -> list[str]:
         """Bring the images that lack onto this node. Raises KubeError."""
         self.check_kubeadm()
-        pulled = []
-        for image in self.images():
-            if self.run(["crictl", "inspecti", "--quiet", image], "")[0] == 0:
-                continue
-            rc, out, err = self.run(["timeout", str(self.params["timeout"]), "crictl", "pull", image], "")
-            if rc != 0:
-                raise KubeError(f"{image} cannot be had: {(err or out).strip()[-500:]}")
-            pulled.append(image)
-        return pulled
+        return pull(self.run, self.images(), self.params["timeout"])
 
 
 def main() -> None:

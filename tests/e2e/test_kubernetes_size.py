@@ -38,6 +38,7 @@ class SizeLab(KubeLab):
         network = ipaddress.ip_network(data["networks"]["cluster"]["cidr"])
         data["networks"]["cluster"]["cidr"] = str(network.supernet(new_prefix=20))
         slurm = [f"slurm_{part}" for part in ("database", "accounting", "controller", "login", "node")]
+        data["kubernetes"].setdefault("networks", {})["pods"] = "10.244.0.0/15"
         data["services"] |= {"kube_node": [], **{group: [] for group in slurm}}
         path.write_text(yaml.safe_dump(data, sort_keys=False))
         self.nodes = yaml.safe_load((self.config / "nodes.yml").read_text())

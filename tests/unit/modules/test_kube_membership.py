@@ -27,6 +27,8 @@ class Machine:
         self.breaks = ""  # a part that does not come up with its new settings
         self.pods = {"etcd": "1", "kube-apiserver": "1"}
         self.rendered = 0
+        self.images: set[str] = set()
+        self.nowhere: set[str] = set()  # images that no registry has
         self.proxy = ""
 
     def path(self, name: str) -> Path:
@@ -45,6 +47,16 @@ class Machine:
 
     def run(self, argv: Sequence[str], _data: str = "") -> tuple[int, str, str]:
         words = [word for word in argv if not word.startswith("-")]
+        if argv[0] == "crictl" and "inspecti" in argv:
+            return int(argv[-1] not in self.images), "", ""
+        if argv[0] == "timeout":
+            assert list(argv[2:4]) == ["crictl", "pull"]
+            if argv[4] in self.nowhere:
+                return 1, "", "not found"
+            self.images.add(argv[4])
+            return 0, "", ""
+        if list(argv[1:4]) == ["config", "images", "list"]:
+            return 0, "registry.example.com/etcd:3\nregistry.example.com/pause:1\n", ""
         if argv[0] == "crictl":
             items = [
                 {"metadata": {"name": f"{name}-one"}, "annotations": {"kubernetes.io/config.hash": mark}}
@@ -155,6 +167,16 @@ def test_the_first_node_makes_the_cluster(machine: Machine, join: Join) -> None:
     assert json.loads((machine.root / "mark.json").read_text())["parts"] == PARTS
     assert not (machine.root / "state/intent.json").exists()
     assert not (machine.root / "kubernetes/super-admin.conf").exists()
+
+
+def test_images_come_first_but_not_the_one_that_kubeadm_only_names(machine: Machine, join: Join) -> None:
+    machine.nowhere = {"registry.example.com/etcd:3"}
+    result = join(may_init=True)
+    assert result["failed"] and "registry.example.com/etcd:3 cannot be had: not found" in result["msg"]
+    assert machine.said == [] and not (machine.root / "state/intent.json").exists()
+    machine.nowhere = set()
+    assert join(may_init=True)["changed"]
+    assert machine.images == {"registry.example.com/etcd:3"}
 
 
 def test_nobody_makes_a_second_cluster(machine: Machine, join: Join) -> None:

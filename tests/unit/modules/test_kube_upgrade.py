@@ -81,7 +81,7 @@ def test_the_first_moves_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         "apply",
         f"v{NEW}",
         "--yes",
-        "--ignore-preflight-errors=Swap",
+        "--ignore-preflight-errors=ImagePull,Swap",
     ]
 
 
@@ -102,7 +102,7 @@ def test_others_do_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
     found = upgrade(node, static(OLD), monkeypatch)
     assert len(found.why()) == 3
     found.perform()
-    assert list(node.ran[0][2:]) == ["/new/kubeadm", "upgrade", "node"]
+    assert list(node.ran[0][2:]) == ["/new/kubeadm", "upgrade", "node", "--ignore-preflight-errors=ImagePull"]
     assert upgrade(node, static(NEW), monkeypatch).why() == []
 
 
@@ -135,7 +135,7 @@ def test_what_kubeadm_said_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_images_that_lack_are_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node()
-    node.end = (0, "etcd:3.6.14-0\nkube-proxy:v1.36.4\n", "")
+    node.end = (0, "etcd:3.6.14-0\nkube-proxy:v1.36.4\nregistry.example.com/pause:3.99\n", "")
     assert upgrade(node, static(OLD), monkeypatch).pull() == ["kube-proxy:v1.36.4"]
     assert upgrade(node, static(OLD), monkeypatch).pull() == []
     node.images, node.end = [], (1, "", "no such host")
