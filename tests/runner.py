@@ -30,6 +30,8 @@ LONG = "long"
 """Marker of tests that are too slow for every commit; the suites pxe, kubernetes and upstream run them."""
 ALL_LONG = f"pytestmark = pytest.mark.{LONG}\n"
 """What a file says whose tests are all long."""
+UNIT, RENDER = "unit", "render"
+"""Folders of the tests that start no node; those of the second ask real programs, also such as are built here."""
 HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
@@ -162,11 +164,15 @@ def pytest_job(
 def unit_jobs(extra: Sequence[str]) -> list[Job]:
     """Pytest over tests/unit and tests/render; ``extra`` goes to pytest and may name paths."""
     named = [arg for arg in extra if arg.startswith("tests/")]
-    paths = named or [
-        path for path in ("tests/unit", "tests/render") if any((ROOT / path).rglob("test_*.py"))
-    ]
     rest = [arg for arg in extra if arg not in named]
-    return [pytest_job("pytest unit", paths, rest, workers=min(CORES, 4), timeout=900)] if paths else []
+    workers = min(CORES, 4)
+    if named:
+        return [pytest_job("pytest", named, rest, workers=workers, timeout=900)]
+    return [
+        pytest_job(f"pytest {name}", [f"tests/{name}"], rest, workers=workers, timeout=900)
+        for name in (UNIT, RENDER)
+        if any((ROOT / "tests" / name).rglob("test_*.py"))
+    ]
 
 
 def e2e_jobs(extra: Sequence[str]) -> list[Job]:
@@ -211,7 +217,11 @@ def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
     """What takes too long for every commit, with what is quick of the same kind."""
     paths = {
         "pxe": ["tests/e2e/test_pxe.py"],
-        "kubernetes": ["tests/e2e/test_kubernetes.py", "tests/e2e/test_kubernetes_lifecycle.py"],
+        "kubernetes": [
+            "tests/e2e/test_kubernetes.py",
+            "tests/e2e/test_kubernetes_lifecycle.py",
+            "tests/e2e/test_kubernetes_size.py",
+        ],
         "upstream": ["tests/upstream"],
     }[name]
     return [pytest_job(name, paths, ["-v", *extra], workers=1, timeout=7200)]
@@ -449,12 +459,15 @@ def plan(options: argparse.Namespace) -> list[tuple[str, list[Job], int]]:
         chosen = ["unit"]  # somebody works on one test: no gates
     together = [name for name in chosen if name in {"lint", "unit"}]
     fast = [job for name in together for job in wanted[name]()]
+    late: list[Job] = []
     if suite == "all":
-        fast = [*program_jobs(), *fast]  # the longest from cold, and others wait for it
+        late = [job for job in fast if job.name == f"pytest {RENDER}"]
+        # the programs first: they take longest from cold, and others wait for them
+        fast = [*program_jobs(), *(job for job in fast if job not in late)]
     slow = [name for name in chosen if name not in together]
     return [
         *([(" and ".join(together), fast, min(CORES, 3))] if together else []),
-        *((name, wanted[name](), options.workers) for name in slow),
+        *((name, [*(late if name == "roles" else []), *wanted[name]()], options.workers) for name in slow),
     ]
 
 
