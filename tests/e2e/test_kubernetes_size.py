@@ -92,6 +92,6 @@ def test_a_worker_joins_alike_in_ten_and_in_five_hundred(site: SizeLab) -> None:
         f"10 nodes: {few_seconds:.1f} s, {few['tasks']} tasks; 500: {many_seconds:.1f} s, {many['tasks']} tasks"
     )
     assert touched == also == {NEW, "mgmt01"}
-    assert {name: few[name] for name in ("tasks", "evaluations", "changed")} == {
-        name: many[name] for name in ("tasks", "evaluations", "changed")
-    }
+    # changed may differ: the control plane knows the names of all workers, and these are others
+    for name in ("tasks", "evaluations"):
+        assert few[name] == many[name], (few, many)
