@@ -261,6 +261,8 @@ def _steps(
             for name in workers[start : start + wave]
         ]
     steps.append(Step("pause" if paused else "ask every node for its release"))
+    if not paused:
+        steps.append(Step("deploy the stage kubernetes", "", "the site's settings over those of the release"))
     return Upgrade(Plan(tuple(steps), (), tuple(notes)), tuple(control), first, tuple(workers), wave, paused)
 
 

@@ -331,6 +331,9 @@ def upgrade(config_dir: Path, wish: Wish, limits: Limits, sink: Sink, *, check: 
         if found.workers:
             command.play("upgrade", "upgrade_kubernetes.yml", variables, ["workers"])
         _all_run(command, wish, found.paused)
+        if not found.paused:
+            # kubeadm lays its own CoreDNS and settings out with each release
+            command.deploy(["kube_control_plane"], ["kubernetes"])
     except _Stopped as stopped:
         return stopped.done
     return command.done()
