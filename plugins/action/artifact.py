@@ -107,9 +107,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 f"{who}: artifact {name}: write 'mode' as a quoted octal string, as \"0755\""
             )
         record = self._record(versions, kind, name, str(entry.get("version", "")), who)
-        if kind == "chart" and not record.get("sha256"):
+        digests = record.get("sha256")
+        if not digests or (isinstance(digests, Mapping) and not any(digests.values())):
             raise AnsibleActionFail(
-                f"{who} takes the chart {name}, whose record has no digest; run `rackloom bundle pin`"
+                f"{who} takes the {kind} {name}, whose record has no digest; run `rackloom bundle pin`"
             )
         base = str(given.get("charts" if kind == "chart" else "mirror") or "")
         return {

@@ -51,7 +51,7 @@ RECIPE = 1
 
 KEYS = {
     *("modules", "staging", "also", "suite", "programs", "stamps", "tags", "cgo", "check", "files", "images"),
-    *("charts", "manifests", "source", "version", "packages", "libraries", "like", "fork_of"),
+    *("charts", "manifests", "source", "version", "packages", "libraries", "like", "fork_of", "replaces"),
 }
 
 
@@ -83,6 +83,7 @@ class Project:
     packages: Sequence[str] = ()
     like: str = ""
     fork_of: str = ""
+    replaces: bool = False
 
     @property
     def folder(self) -> Path:
@@ -185,12 +186,12 @@ def version_of(name: str) -> str:
         # the first package's: 1:1.35.0-4+b5 is 1.35.0 of upstream
         found = re.search(r"=(?:\d+:)?([0-9][0-9.]*)", candidates(tuple(project.packages)))
         return found[1].rstrip(".") if found else "0"
-    if project.source:
-        source = catalogue()[project.source]
-        path = module_folder(project.source, source.modules[0]) / project.version["file"]
+    if project.version:
+        source = catalogue()[project.source or name]
+        path = module_folder(source.name, source.modules[0]) / project.version["file"]
         found = re.search(project.version["pattern"], path.read_text(encoding="utf-8"))
         if found is None:
-            raise BuildError(f"{project.version['file']} of {project.source} names no version of {name}")
+            raise BuildError(f"{project.version['file']} of {source.name} names no version of {name}")
         return found[1]
     return pinned(project)
 
@@ -674,6 +675,11 @@ def pin(name: str, version: str) -> None:
         staged = re.findall(r"^\s*(?:replace )?(\S+) => \./", text, flags=re.MULTILINE)
         published = filled(project.staging, version)
         lines += ["replace (", *(f"\t{module} => {module} {published}" for module in sorted(staged)), ")", ""]
+    if project.replaces:
+        argv = ["go", "mod", "download", "-json", f"{project.modules[0]}@v{version}"]
+        text = Path(json.loads(run(argv, cwd=Path("/")))["GoMod"]).read_text(encoding="utf-8")
+        taken = re.findall(r"^\s*(?:replace )?(\S+(?: v\S+)? => [^.\s]\S* v\S+)", text, flags=re.MULTILINE)
+        lines += ["replace (", *(f"\t{each}" for each in sorted(taken)), ")", ""]
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         (folder / "go.mod").write_text("\n".join(lines), encoding="utf-8")
@@ -690,7 +696,9 @@ def pin(name: str, version: str) -> None:
             run(["go", "list", "-mod=mod", "-deps", *packages], cwd=folder, env=env)
         else:
             tools = [f"{package}@v{version}" for package in packages]
-            run(["go", "get", "-tool", *tools], cwd=folder, env=env)
+            # what has no program is a module that only its files are taken of
+            modules = [f"{module}@v{version}" for module in project.modules]
+            run(["go", "get", *(["-tool", *tools] if tools else modules)], cwd=folder, env=env)
         for file in ("go.mod", "go.sum"):
             write(project.folder / file, (folder / file).read_text(encoding="utf-8"))
     say(f"{name}: {pinned(project)}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     from tests.upstream.conftest import Built
@@ -92,6 +93,8 @@ def answers(port: int) -> bool:
 
 def version(name: str, built: Built) -> str:
     """What the record says that was built."""
+    if "version" in PROJECTS[name] and "modules" in PROJECTS[name]:
+        return str(next(iter(built.versions["files"].values()))["version"])
     text = (Path(__file__).parent / name / "go.mod").read_text() if "modules" in PROJECTS[name] else ""
     for line in text.splitlines():
         words = (
@@ -112,6 +115,15 @@ def test_every_program_tells_its_version(name: str, built: Build) -> None:
             [made.program(program), *arguments], capture_output=True, text=True, timeout=60, check=False
         )
         assert said.replace("{version}", wanted) in done.stdout + done.stderr, program
+
+
+@pytest.mark.parametrize(
+    "name", by_suite([name for name, each in PROJECTS.items() if "version" in each and "modules" in each])
+)
+def test_what_has_a_number_of_its_own_is_the_release_that_sites_get(name: str, built: Build) -> None:
+    held = yaml.safe_load((Path(__file__).parents[2] / "inventory/versions.yml").read_text())["files"]
+    for record, made in built(name).versions["files"].items():
+        assert made["version"] == held[record]["version"]
 
 
 @pytest.mark.parametrize("name", by_suite([name for name, each in PROJECTS.items() if "modules" in each]))

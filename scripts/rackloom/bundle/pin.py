@@ -27,6 +27,9 @@ from rackloom.bundle.web import Web, plain_url
 from rackloom.site.edit import EditError, YamlText
 from rackloom.site.versions import FILE, KINDS, Record
 
+Digest = str | dict[str, str]
+"""That of an image or chart; those of a file by architecture."""
+_CHUNK = 1 << 20
 _LARGEST = 64 << 20
 """Bytes of a chart, at most."""
 _HEAD = "---\n# Versions of this site; they win over inventory/versions.yml of the toolkit.\n"
@@ -57,27 +60,32 @@ def pin(config: Path, stages: Sequence[str] = (), choices: Sequence[str] = (), j
     request = resolve.checked(resolve.Request(stages=tuple(stages), choices=tuple(choices)))
     roles = sorted({role for stage in request.stages for role in declared.roles_of_stage(stage)})
     wanted = resolve.wanted(roles, {*request.choices, *resolve.chosen_by(config)})
-    unpinned = read_versions(config=config).unpinned(wanted.images, wanted.charts)
+    unpinned = read_versions(config=config).unpinned(wanted.images, wanted.charts, wanted.files)
     web = resolve.web_for(request)
     found, failures = _look_up(unpinned, web, jobs)
     if found:
         _keep(config, found)
     if failures:
         raise FetchError(failures)
-    return [Pinned(record.kind, record.key, record.version, digest) for record, digest in found]
+    return [Pinned(record.kind, record.key, record.version, _told(digest)) for record, digest in found]
+
+
+def _told(digest: Digest) -> str:
+    return digest if isinstance(digest, str) else ", ".join(f"{arch} {one}" for arch, one in digest.items())
 
 
 def _look_up(
     records: Iterable[Record], web: Web, jobs: int
-) -> tuple[list[tuple[Record, str]], list[Failure]]:
-    look: Mapping[str, Callable[[Record], str]] = {
+) -> tuple[list[tuple[Record, Digest]], list[Failure]]:
+    look: Mapping[str, Callable[[Record], Digest]] = {
+        "file": lambda record: file_digests(record, web),
         "image": image_digest,
         "chart": lambda record: chart_digest(record, web),
     }
-    found: list[tuple[Record, str]] = []
+    found: list[tuple[Record, Digest]] = []
     failures: list[Failure] = []
 
-    def one(record: Record) -> tuple[Record, str] | Failure:
+    def one(record: Record) -> tuple[Record, Digest] | Failure:
         try:
             return record, look[record.kind](record)
         except FetchError as error:
@@ -129,7 +137,28 @@ def chart_digest(record: Record, web: Web) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _keep(config: Path, found: Sequence[tuple[Record, str]]) -> None:
+def file_digests(record: Record, web: Web) -> dict[str, str]:
+    """The sha256 of a file for each architecture; those that the record has stay."""
+    found = record.digests
+    for arch in [arch for arch, known in found.items() if not known]:
+        url = str(record.data.get("url", "")).replace("{version}", record.version).replace("{arch}", arch)
+        label = f"file {record.key} {record.version} for {arch}"
+        digest = hashlib.sha256()
+        try:
+            answer = web.ask(url)
+            if answer.status == 200:
+                for chunk in answer.stream(_CHUNK):
+                    digest.update(chunk)
+            answer.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise FetchError([Failure(label, (f"{plain_url(url)}: {error}",))]) from None
+        if answer.status != 200:
+            raise FetchError([Failure(label, (f"{plain_url(url)}: the server answered {answer.status}",))])
+        found[arch] = digest.hexdigest()
+    return found
+
+
+def _keep(config: Path, found: Sequence[tuple[Record, Digest]]) -> None:
     path = config / FILE
     text = _Text(path.read_text(encoding="utf-8") if path.is_file() else "")
     for record, digest in found:
@@ -139,6 +168,13 @@ def _keep(config: Path, found: Sequence[tuple[Record, str]]) -> None:
         os.fchmod(stream.fileno(), path.stat().st_mode & 0o7777 if path.is_file() else 0o644)
         stream.write(text.text)
     Path(name).replace(path)
+
+
+def _flow(value: Any) -> str:
+    """A mapping as YAML in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+    return json.dumps(str(value))
 
 
 class _Text:
@@ -159,9 +195,8 @@ class _Text:
     def text(self) -> str:
         return self._file.text if self._file else self._bare
 
-    def put(self, record: Record, digest: str) -> None:
-        data = {**record.data, ("digest" if record.kind == "image" else "sha256"): digest}
-        line = "{" + ", ".join(f"{key}: {json.dumps(str(value))}" for key, value in data.items()) + "}"
+    def put(self, record: Record, digest: Digest) -> None:
+        line = _flow({**record.data, ("digest" if record.kind == "image" else "sha256"): digest})
         section = KINDS[record.kind]
         if self._file is None:
             self._file = YamlText(f"{self._bare or _HEAD}{section}:\n  {record.key}: {line}\n")

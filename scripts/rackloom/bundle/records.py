@@ -59,9 +59,15 @@ class Versions:
             if key in self.held.records[KINDS[kind]]
         ]
 
-    def unpinned(self, images: Iterable[str], charts: Iterable[str]) -> list[Record]:
-        """Images and charts whose digest nobody has looked up."""
-        return [record for record in self.records((), images, charts) if record.version and not record.digest]
+    def unpinned(
+        self, images: Iterable[str], charts: Iterable[str], files: Iterable[str] = ()
+    ) -> list[Record]:
+        """Images, charts and files of which nobody has looked up the digest, or one of them."""
+        return [
+            record
+            for record in self.records(files, images, charts)
+            if record.version and not (all(record.digests.values()) if record.digests else record.digest)
+        ]
 
     def fetches(self, files: Iterable[str], charts: Iterable[str], arches: Sequence[str]) -> list[Fetch]:
         """Files and charts to bring. Raises RequestError with all wrong records at once."""

@@ -20,6 +20,7 @@ from rackloom.bundle.seen import Seen
 from rackloom.bundle.web import Web, apt_logins
 from rackloom.lab.sources import RELEASES
 from rackloom.run.stages import UnknownStageError
+from rackloom.site.gpu_vars import driver_inputs
 from rackloom.site.paths import home
 
 ARCHES = ("amd64", "arm64")
@@ -74,6 +75,7 @@ class _Site:
     sources: Sequence[Mapping[str, Any]] = ()
     packages: tuple[str, ...] = ()
     choices: frozenset[str] = frozenset()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve(request: Request, progress: Progress) -> Plan:
@@ -174,7 +176,7 @@ def _groups(os_id: str, roles: Sequence[str], site: _Site, request: Request) -> 
         "the controller": [*declared.controller_packages(os_id), *_TOOLS],
     }
     for role in roles:
-        if names := declared.packages(role, os_id):
+        if names := declared.packages(role, os_id, site.inputs):
             groups[f"role {role}"] = names
     if site.packages:
         groups["the site"] = list(site.packages)
@@ -225,26 +227,35 @@ def _read_site(config: Path | None) -> _Site:
     for image in (provision.get("images") or {}).values():
         extra += (image or {}).get("packages") or []
     return _Site(
-        tuple(packages.get("sources") or []), tuple(sorted({str(name) for name in extra})), _choices(path)
+        tuple(packages.get("sources") or []),
+        tuple(sorted({str(name) for name in extra})),
+        _choices(path),
+        driver_inputs(data.get("gpu")),
     )
 
 
 def _choices(path: Path) -> frozenset[str]:
-    """What a site has chosen for Kubernetes: its runtime, its network, its add-ons."""
+    """What a site has chosen for Kubernetes: its runtime, its network, its add-ons, and what GPUs need there."""
     from rackloom.site.mistakes import Mistakes  # noqa: PLC0415 - slow to load
+    from rackloom.site.models_gpu import GpuStack  # noqa: PLC0415
     from rackloom.site.models_kubernetes import Kubernetes  # noqa: PLC0415
     from rackloom.site.source import read  # noqa: PLC0415
     from rackloom.site.tolerant import Tolerant  # noqa: PLC0415
 
     mistakes = Mistakes()
     source = read(path, path.name, mistakes)
-    section = (source.data or {}).get("kubernetes")
-    if section is None:
+    data = source.data or {}
+    if data.get("kubernetes") is None and data.get("gpu") is None:
         return frozenset()
-    kubernetes = Tolerant(source, mistakes).read(Kubernetes, section, ("kubernetes",))
-    if mistakes.found or kubernetes is None:
+    tolerant = Tolerant(source, mistakes)
+    kubernetes = tolerant.read(Kubernetes, data.get("kubernetes") or {}, ("kubernetes",))
+    gpu = tolerant.read(GpuStack, data.get("gpu") or {}, ("gpu",))
+    if mistakes.found or kubernetes is None or gpu is None:
         raise RequestError([f"{path}: {mistake}" for mistake in mistakes.sorted()], "run `rackloom check`")
-    return frozenset({kubernetes.runtime, kubernetes.network.plugin, *kubernetes.enabled_addons})
+    chosen = set(gpu.kubernetes.choices)
+    if data.get("kubernetes") is not None or chosen:
+        chosen |= {kubernetes.runtime, kubernetes.network.plugin, *kubernetes.enabled_addons}
+    return frozenset(chosen)
 
 
 def measure(plan: Plan, seen: Seen, web: Web, jobs: int = 16) -> None:

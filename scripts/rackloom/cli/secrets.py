@@ -48,7 +48,9 @@ def init(config: ConfigOption = DEFAULT_CONFIG, _json: JsonOption = False) -> Re
 
 @secrets_app.command("set")
 def set_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="bmc_user or bmc_password.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="bmc_user, bmc_password, or alert_NAME for monitoring.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     _json: JsonOption = False,
 ) -> Result:
@@ -56,11 +58,13 @@ def set_(
     from rackloom.site import secrets  # noqa: PLC0415 - slow to load
 
     command = "secrets set"
-    if name not in secrets.TYPED:
+    purpose = secrets.typed(name)
+    if not purpose:
         message = f"{name} is none of the secrets that are typed"
-        return refused(command, "unknown_secret", message, f"one of: {', '.join(secrets.TYPED)}")
+        cure = f"one of: {', '.join(secrets.TYPED)}, alert_NAME"
+        return refused(command, "unknown_secret", message, cure)
     if sys.stdin.isatty():
-        value = getpass(f"{name} ({secrets.TYPED[name]}): ")
+        value = getpass(f"{name} ({purpose}): ")
         if value and getpass(f"{name} again: ") != value:
             return refused(
                 command, "differs", "the two were not the same; nothing was changed", "type it again"

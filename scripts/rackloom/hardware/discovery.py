@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rackloom.site import fields as f
+from rackloom.site.gpus import gpus as gpu_data
 from rackloom.site.hardware import declared_mb, gpu_count
 from rackloom.site.models import Profile
 from rackloom.site.resolved import Node, Site
@@ -24,21 +25,6 @@ MEMORY_SLACK = 0.03
 _SERIAL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/+-]{0,126}[A-Za-z0-9])?")
 _PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,126}")
 _WORD = re.compile(r"[^ -~]+")
-# PCI device → the name that people, and Slurm, give the card.
-_NVIDIA = {
-    **dict.fromkeys(("1db1", "1db4", "1db5", "1db6"), "v100"),
-    "1eb8": "t4",
-    **dict.fromkeys(("20b0", "20b2", "20b5", "20f1"), "a100"),
-    "20b7": "a30",
-    "2235": "a40",
-    "2236": "a10",
-    **dict.fromkeys(("2330", "2331", "2339"), "h100"),
-    "2335": "h200",
-    "26b5": "l40",
-    "26b9": "l40s",
-    "27b8": "l4",
-    "2901": "b200",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +89,12 @@ def _port(card: Mapping[str, Any]) -> str:
 def _gpus(cards: list[Mapping[str, Any]]) -> tuple[dict[str, int], int]:
     found: dict[str, int] = {}
     other = 0
+    known = gpu_data()
     for card in cards:
         device = str(card.get("device", "")).lower()
         if card.get("vendor") == "nvidia" and re.fullmatch(r"[0-9a-f]{4}", device):
-            kind = _NVIDIA.get(device, f"nvidia_{device}")
+            product = known.by_pci(device)
+            kind = known.products[product].type if product else f"nvidia_{device}"
             found[kind] = found.get(kind, 0) + 1
         else:
             other += 1

@@ -129,6 +129,8 @@ def cluster_file(
         "users": [{"name": name, "uid": uid, "keys": [keys[name]]} for name, uid, _ in people],
         "slurm": slurm,
     }
+    if options.gpus:
+        site["gpu"] = {"simulated": True}
     if options.kubernetes:
         site.update(kubernetes.sections(plan(options, subnet), subnet, machine))
         if not site["services"].get("slurm_controller", True):

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check_cluster import check_cluster, resolve_services
+from .check_gpu import check_gpu
+from .check_kube_gpu import check_kube_gpu
 from .check_kubernetes import check_kubernetes
+from .check_logging import check_logging
 from .check_mirror import check_mirror
+from .check_monitoring import check_monitoring
 from .check_nodes import check_nodes
 from .check_provision import check_provision
 from .check_slurm import check_slurm
 from .check_versions import check_versions
+from .check_web import check_web
 from .context import Context, Reporter
 from .groups import groups
 from .mistakes import Mistake, Mistakes
@@ -84,6 +89,11 @@ def check_site(config_dir: Path | str) -> CheckResult:
         check_provision(ctx)
         check_mirror(ctx)
         check_kubernetes(ctx)
+        check_gpu(ctx)
+        check_kube_gpu(ctx)
+        check_monitoring(ctx)
+        check_logging(ctx)
+        check_web(ctx)
     if mistakes.found or cluster_file is None or nodes_file is None:
         return CheckResult(mistakes.sorted())
     site_groups = dict(ctx.groups)

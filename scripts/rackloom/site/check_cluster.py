@@ -7,8 +7,12 @@ import re
 import stat
 import zoneinfo
 
+from .check_gpu import place_gpu_nodes
 from .check_kubernetes import place_balancer
+from .check_logging import place_logging
 from .check_mirror import place_mirror
+from .check_monitoring import place_monitoring
+from .check_web import place_web
 from .context import Context, lists_of
 from .groups import LISTS, derived
 from .mistakes import suggest
@@ -231,6 +235,10 @@ def resolve_services(ctx: Context) -> None:
             ctx.groups[name] = derived(group, lists, ctx.groups)
     place_mirror(ctx, lists)
     place_balancer(ctx, off)
+    place_gpu_nodes(ctx)
+    place_monitoring(ctx, lists)
+    place_logging(ctx, lists)
+    place_web(ctx, lists)
     for name, group in ctx.definitions.items():
         if group.children:
             members = dict.fromkeys(host for child in group.children for host in ctx.groups[child])

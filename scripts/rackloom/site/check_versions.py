@@ -90,11 +90,11 @@ def _record(say: Reporter, section: str, name: str, record: Any) -> None:
 def _trouble(section: str, key: str, value: Any) -> tuple[str, str] | None:
     if section == "files" and key == "sha256":
         whole = isinstance(value, dict) and value and set(value) <= set(ARCHES)
-        if whole and all(_SHA256.fullmatch(str(each)) for each in value.values()):
+        if whole and all(each == "" or _SHA256.fullmatch(str(each)) for each in value.values()):
             return None
         return (
             "A file has a sha256 for each architecture.",
-            "Write sha256: {amd64: …, arm64: …}, 64 hexadecimal digits each.",
+            'Write sha256: {amd64: …, arm64: …}, 64 hexadecimal digits each; or "".',
         )
     if value in (None, "") and key in ("sha256", "digest"):
         return None

@@ -693,3 +693,22 @@ def _values(value: Any) -> dict[str, Any]:
 
 Values = Annotated[dict[str, Any], PlainValidator(_values), WithJsonSchema({"type": "object"})]
 """Handed on to a program as it is, of any depth."""
+
+
+# ---------------------------------------------------------------- GPUs
+
+DriverSource = choice("none", "distribution", "vendor")
+DriverKind = choice("auto", "open", "proprietary")
+DriverBranch = pattern(
+    "bad-value", "Driver branch", r"[0-9]{3}", 'is three digits in quotes, like "580"', longest=3
+)
+_GPU_CHECKS = (
+    *("count", "model", "recovery", "ecc", "remap", "pcie", "temperature", "throttle", "fabric", "nvlink"),
+    *("mig", "dcgm", "device"),
+)
+GpuChecks = listed(choice(*_GPU_CHECKS), {"type": "string", "enum": list(_GPU_CHECKS)})
+GpuDriverPlace = choice("host", "container")
+GpuToolkitPlace = choice("auto", "host", "operator")
+GpuResources = choice("device_plugin", "dra")
+GpuRdma = choice("off", "container", "host")
+MigStrategy = choice("auto", "none", "single", "mixed")

@@ -6,12 +6,16 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+from .gpu_vars import gpu_group_vars, gpu_host_vars, gpu_profile_vars
 from .groups import groups as group_definitions
 from .kubernetes_vars import kubernetes_vars
+from .logging_vars import logging_vars
 from .mirror_vars import mirror_host_vars, mirror_vars, name_server_settings
+from .monitoring_vars import monitoring_vars
 from .provision_vars import provision_vars
 from .resolved import Node, Site
 from .role_vars import check_user, name_server_vars, profile_vars, role_vars
+from .web_vars import web_vars
 
 PROFILE_GROUP = "profile_"
 
@@ -114,13 +118,22 @@ def build(site: Site) -> Inventory:
     kubernetes = kubernetes_vars(site)
     for name, variables in kubernetes.groups.items():
         inventory.vars[name] = dict(variables)
+    monitoring, logs, web = monitoring_vars(site), logging_vars(site), web_vars(site)
+    for part in (monitoring, logs, web):
+        for name, variables in part.groups.items():
+            inventory.vars.setdefault(name, {}).update(variables)
+    if gpu := gpu_group_vars(site):
+        inventory.vars.setdefault("gpu_node", {}).update(gpu)
     recorded = {name: _recorded(node, roles[name]) for name, node in site.nodes.items()}
     for name, group in definitions.items():
         if group.sees_nodes and site.groups[name]:
             # One object for all of them: its length is that of the cluster.
             inventory.vars.setdefault(name, {})["rackloom_nodes"] = recorded
     for name in site.profiles:
-        inventory.vars[f"{PROFILE_GROUP}{name}"] = profile_vars(site, name)
+        inventory.vars[f"{PROFILE_GROUP}{name}"] = {
+            **profile_vars(site, name),
+            **gpu_profile_vars(site, name),
+        }
     for name, node in site.nodes.items():
         inventory.hostvars[name] = {
             "ansible_host": node.address,
@@ -128,6 +141,10 @@ def build(site: Site) -> Inventory:
             "rackloom_profile": node.profile,
             "rackloom_roles": roles[name],
             **kubernetes.hosts.get(name, {}),
+            **gpu_host_vars(site, name),
+            **monitoring.hosts.get(name, {}),
+            **logs.hosts.get(name, {}),
+            **web.hosts.get(name, {}),
             **node.vars,
         }
     return inventory

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import versions
+from .kube_gpu_vars import gpu_labels, kube_gpu_vars
 from .mirror_vars import CA_FILE, closed, places
 from .models_kubernetes import API_PORT
 from .resolved import Node, Site
@@ -48,9 +49,9 @@ def endpoint(site: Site) -> tuple[str, int]:
 
 
 def labels(site: Site, node: Node) -> dict[str, str]:
-    """A node's labels; its own win over its profile's."""
+    """A node's labels; its own win over its profile's, and both over those that its GPUs need."""
     profile = site.profiles.get(node.profile)
-    return {**(profile.labels if profile else {}), **node.labels}
+    return {**gpu_labels(site, node), **(profile.labels if profile else {}), **node.labels}
 
 
 def taints(site: Site, node: Node) -> list[str]:
@@ -180,6 +181,7 @@ def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
         "kube_check_nodes": list(dict.fromkeys(_kubelets(site))),
         "kube_check_domain": kubernetes.domain,
         "kube_check_load_balancer": "metallb" in kubernetes.enabled_addons,
+        **kube_gpu_vars(site),
     }
 
 

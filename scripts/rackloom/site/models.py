@@ -13,9 +13,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from . import fields as f
+from .models_gpu import GpuStack
 from .models_kubernetes import Kubernetes
+from .models_logging import Logging
 from .models_mirror import Mirror
+from .models_monitoring import Monitoring
 from .models_provision import Provision
+from .models_web import Web
 from .part import Count, Part, Whole
 
 # ---------------------------------------------------------------- nodes.yml
@@ -25,6 +29,10 @@ class Gpu(Part):
     """GPUs of one type in a node."""
 
     type: f.GpuType = Field(description="Slurm's name of the type, as in --gres=gpu:a100:1")
+    product: f.Text = Field(
+        "",
+        description="Which GPU it is exactly, like a100-sxm4-80gb; left out: any that goes by the type's name",
+    )
     count: Annotated[int, f.NoBool, Field(ge=1, le=64)] = Field(description="How many of them a node has")
     files: f.Text = Field("", description="Device files; left out: /dev/nvidia0 and on")
     mig: dict[str, Annotated[int, f.NoBool, Field(ge=1, le=7)]] = Field(
@@ -340,8 +348,12 @@ class ClusterFile(Part):
     limits: list[Limit] = Field([], description="limits.conf lines for all nodes")
     slurm: Slurm = Field(default_factory=Slurm)
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
+    gpu: GpuStack = Field(default_factory=GpuStack)
     provision: Provision = Field(default_factory=Provision)
     mirror: Mirror = Field(default_factory=Mirror)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
+    logging: Logging = Field(default_factory=Logging)
+    web: Web = Field(default_factory=Web)
 
 
 FILES: dict[str, type[Part]] = {"cluster.yml": ClusterFile, "nodes.yml": NodesFile}

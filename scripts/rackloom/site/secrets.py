@@ -9,7 +9,9 @@ to an existing site what is missing there and touches nothing else.
 from __future__ import annotations
 
 import base64
+import ctypes
 import os
+import re
 import secrets as random
 import string
 import tempfile
@@ -131,6 +133,45 @@ def _vrrp_password(_: Mapping[str, str]) -> str:
     return "".join(random.choice(string.ascii_letters + string.digits) for _ in range(8))
 
 
+def _hash_of(password: str) -> Callable[[Mapping[str, str]], str]:
+    """Of a password, in the form that programs of Prometheus' family read. The machine's own crypt(3) knows it."""
+
+    def make(made: Mapping[str, str]) -> str:
+        letters = string.ascii_letters + string.digits
+        # 22 letters hold 132 bits of which bcrypt takes 128, so the last one may not be just any.
+        salt = "".join(random.choice(letters) for _ in range(21)) + random.choice("Oeu")
+        hashed = _crypt(made[password].encode(), f"$2b$10${salt}".encode())
+        if not hashed.startswith("$2b$10$"):
+            raise SecretsError("This machine's libcrypt makes no bcrypt hashes; install libxcrypt.")
+        return hashed
+
+    return make
+
+
+def _quick_hash_of(password: str) -> Callable[[Mapping[str, str]], str]:
+    """Of a password of ours, for who looks at it with each request; 256 random bits need no slow hash."""
+
+    def make(made: Mapping[str, str]) -> str:
+        salt = "".join(random.choice(string.ascii_letters + string.digits) for _ in range(16))
+        hashed = _crypt(made[password].encode(), f"$6${salt}".encode())
+        if not hashed.startswith("$6$"):
+            raise SecretsError("This machine's libcrypt makes no SHA-512 hashes; install libxcrypt.")
+        return hashed
+
+    return make
+
+
+def _crypt(word: bytes, setting: bytes) -> str:
+    for name in ("libcrypt.so.1", "libcrypt.so.2"):
+        try:
+            function = ctypes.CDLL(name).crypt
+        except (OSError, AttributeError):
+            continue
+        function.restype = ctypes.c_char_p
+        return (function(word, setting) or b"").decode("ascii")
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """One secret: name in `rackloom_secrets`, what it is for, how it is made (from those made before it).
@@ -186,6 +227,24 @@ SECRETS: tuple[Secret, ...] = (
     Secret(
         "kube_endpoint_password", "shared by who keeps up the API's address", _vrrp_password, "kubernetes"
     ),
+    Secret("web_password", "opens the cluster's pages to the user admin", lambda _: _token(), "web_proxy"),
+    Secret("web_hash", "hash of it, for the door", _quick_hash_of("web_password"), "web_proxy"),
+    Secret(
+        "grafana_admin_password", "Grafana's user admin, at its first start", lambda _: _token(), "grafana"
+    ),
+    Secret("grafana_secret_key", "Grafana encrypts its own secrets with it", lambda _: _token(), "grafana"),
+    Secret("log_store_password", "opens the logs to who searches them", lambda _: _token(), "log_server"),
+    Secret("monitoring_scrape_password", "opens the nodes' exporters", lambda _: _token(), "monitored"),
+    Secret(
+        "monitoring_scrape_hash",
+        "hash of it, for the exporters",
+        _hash_of("monitoring_scrape_password"),
+        "monitored",
+    ),
+    Secret("monitoring_web_password", "opens Prometheus and Alertmanager", lambda _: _token(), "monitored"),
+    Secret(
+        "monitoring_web_hash", "hash of it, for those two", _hash_of("monitoring_web_password"), "monitored"
+    ),
 )
 
 TYPED: Mapping[str, str] = {
@@ -193,7 +252,16 @@ TYPED: Mapping[str, str] = {
     "bmc_password": "that user's password",
 }
 """Secrets that come from outside: `store` keeps them, and nothing makes them up."""
+TYPED_PATTERN = "alert_[a-z0-9_]{1,40}"
+"""Beside those, the secrets that cluster.yml names for receivers of alerts."""
 LONGEST_VALUE = 4096
+
+
+def typed(name: str) -> str:
+    """What a secret that is typed is for; '' where there is no such secret."""
+    if re.fullmatch(TYPED_PATTERN, name):
+        return "what a receiver of alerts, or a store of metrics elsewhere, wants to know"
+    return TYPED.get(name, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,8 +422,9 @@ def store(config_dir: Path | str, values: Mapping[str, str]) -> list[str]:
     Raises SecretsRefusedError for a name or value that cannot be, and what `init` raises.
     """
     for name, value in values.items():
-        if name not in TYPED:
-            raise SecretsRefusedError(f"{name} is none of the secrets that are typed: {', '.join(TYPED)}.")
+        if not typed(name):
+            message = f"{name} is none of the secrets that are typed: {', '.join(TYPED)}, alert_NAME."
+            raise SecretsRefusedError(message)
         if (
             not value
             or len(value) > LONGEST_VALUE

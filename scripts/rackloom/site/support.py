@@ -14,11 +14,16 @@ from .versions import numbers
 
 
 class Support(BaseModel):
-    """kubernetes: minor → component → the oldest version of it that works."""
+    """
+    kubernetes: minor → component → the oldest version of it that works.
+
+    network_operator: minor → the newest minor release of Kubernetes that it is for.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kubernetes: Mapping[str, Mapping[str, str]]
+    network_operator: Mapping[str, str] = {}
 
 
 @cache
@@ -40,3 +45,13 @@ def too_old(release: str, component: str, version: str, known: Support | None = 
     """The oldest version of a component that works with a release of Kubernetes, where `version` is older; else ''."""
     oldest = (known or support()).kubernetes.get(minor(release), {}).get(component, "")
     return oldest if oldest and numbers(version) < numbers(oldest) else ""
+
+
+def network_operator_misfit(version: str, kubernetes: str, known: Support | None = None) -> str:
+    """Why a release of the network operator does not go with one of Kubernetes; '' where it does."""
+    newest = (known or support()).network_operator.get(minor(version), "")
+    if not newest:
+        return f"No release {minor(version)} of the network operator is known."
+    if numbers(minor(kubernetes)) <= numbers(newest):
+        return ""
+    return f"Network operator {version} is for Kubernetes up to {newest}, and the site has {kubernetes}."

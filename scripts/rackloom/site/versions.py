@@ -86,6 +86,14 @@ class Record:
         return found if isinstance(found, str) else ""
 
     @property
+    def digests(self) -> dict[str, str]:
+        """A file's sha256 by architecture, '' where nobody knows one; of an image or a chart nothing."""
+        found = self.data.get("sha256")
+        return (
+            {str(arch): str(value or "") for arch, value in found.items()} if isinstance(found, dict) else {}
+        )
+
+    @property
     def reference(self) -> str:
         """An image as a runtime is asked for it."""
         return f"{self.name}:{self.version}"

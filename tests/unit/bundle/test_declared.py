@@ -33,10 +33,23 @@ def test_every_role_of_the_repository_is_seen() -> None:
     assert declared.roles() == tree.roles()
 
 
+# Roles that install nothing unless a site has chosen it, which needs package sources of the site's own.
+CHOSEN: dict[str, dict[str, object]] = {
+    "gpu_driver": {"gpu_driver_source": "vendor", "gpu_driver_branch": "580"},
+    "gpu_toolkit": {"gpu_toolkit_enabled": True},
+    "dcgm": {"dcgm_enabled": True},
+}
+
+
+@pytest.mark.parametrize("role", CHOSEN)
+def test_what_nobody_has_chosen_takes_nothing(role: str) -> None:
+    assert declared.packages(role, "debian-12") == []
+
+
 @every_role
 @pytest.mark.parametrize("os", declared.SYSTEMS)
 def test_every_role_tells_its_packages_for_every_system(role: str, os: str) -> None:
-    found = declared.packages(role, os)
+    found = declared.packages(role, os, CHOSEN.get(role))
     assert found == sorted(set(found))
     assert all(re.fullmatch(r"[a-z0-9][A-Za-z0-9.+_-]*(=.+)?", name) for name in found)
     installs = any(

@@ -161,6 +161,27 @@ def test_a_page_is_no_chart(world: World, site: Path) -> None:
         pin.pin(site)
 
 
+def test_a_files_digests_are_looked_up_for_each_architecture(world: World, site: Path) -> None:
+    path = world.home / "inventory" / "versions.yml"
+    data = yaml.safe_load(path.read_text())
+    name = next(iter(data["files"]))
+    known = "0" * 64
+    url = f"{world.url}/vendor/file-{{version}}-{{arch}}"
+    data["files"][name] = {"version": "1", "url": url, "sha256": {"amd64": "", "arm64": known}}
+    path.write_text(yaml.safe_dump(data))
+    (world.web / "vendor" / "file-1-amd64").write_bytes(b"a program")
+    pin.pin(site)
+    held = records.read_versions(config=site).files[name]["sha256"]
+    assert held == {"amd64": hashlib.sha256(b"a program").hexdigest(), "arm64": known}
+    assert not pin.pin(site)
+    data["files"][name]["sha256"]["amd64"] = ""
+    data["files"][name]["version"] = "2"
+    (site / "versions.yml").unlink()
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(FetchError, match="answered 404"):
+        pin.pin(site)
+
+
 def test_digests_are_kept_in_a_site(world: World, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no site"):
         pin.pin(tmp_path / "nowhere")

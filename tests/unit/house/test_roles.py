@@ -21,7 +21,16 @@ SHAPE = (
 )
 
 # Roles that need a whole cluster share the scenario of another that has one.
-COVERED_BY = {"kube_network": "kube_addons", "kube_check": "kube_addons"}
+COVERED_BY = {
+    "dcgm": "gpu_driver",
+    "kube_network": "kube_addons",
+    "kube_gpu": "kube_addons",
+    "kube_check": "kube_addons",
+    "node_exporter": "monitoring_check",
+    "prometheus": "monitoring_check",
+    "alertmanager": "monitoring_check",
+    "blackbox_exporter": "monitoring_check",
+}
 
 every_role = pytest.mark.parametrize("role", roles())
 

@@ -27,8 +27,10 @@ def test_file(name: str) -> None:
     assert record["version"] not in record["url"], "write {version} in the url"
     assert set(record["sha256"]) <= {"amd64", "arm64"}
     assert "amd64" in record["sha256"]
-    assert all(SHA256.fullmatch(value) for value in record["sha256"].values())
+    assert all(not value or SHA256.fullmatch(value) for value in record["sha256"].values())
     digests = set(record["sha256"].values())
+    if digests == {""}:
+        return  # nobody has looked it up; `rackloom bundle pin` does
     # What holds no program is the same for all of them.
     assert len(digests) == (len(record["sha256"]) if "{arch}" in record["url"] else 1), name
 

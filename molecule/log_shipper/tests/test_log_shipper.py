@@ -1,0 +1,225 @@
+"""What nodes log is at the store, whatever stopped on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+LINES = 10_000
+SENDERS = ("one", "two", "three")
+
+
+def other(host: Host, name: str) -> Host:
+    """A node beside the one that a test is about."""
+    backend = host.backend
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=backend.ansible_inventory)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _from_the_store(host: Host) -> None:
+    """All is looked at from where it arrives."""
+    if host.backend.get_hostname() != "logs":
+        pytest.skip("a sender")
+
+
+@pytest.fixture(scope="module")
+def senders(host: Host) -> dict[str, Host]:
+    return {name: other(host, name) for name in SENDERS}
+
+
+@pytest.fixture(scope="module")
+def ask(host: Host) -> Callable[[str], list[dict[str, Any]]]:
+    """What the store answers to a query; nothing while it is away."""
+    secret = host.file("/etc/rackloom/log_store/password").content_string.strip()
+    address = host.ansible.get_variables()["rackloom_address"]
+
+    def query(text: str) -> list[dict[str, Any]]:
+        done = host.run(
+            "curl -sS -m 20 --cacert /etc/rackloom/ca.crt -u %s --data-urlencode %s %s",
+            f"rackloom:{secret}",
+            f"query={text}",
+            f"https://{address}:9428/logs/select/logsql/query",
+        )
+        return [json.loads(row) for row in done.stdout.splitlines() if row.startswith("{")]
+
+    return query
+
+
+def awaited(check: Callable[[], Any], seconds: float, what: str) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < end, what
+        time.sleep(0.5)
+    return found
+
+
+def start(node: Host, mark: str, pause: float) -> None:
+    """Begin to write numbered lines into the journal of a node."""
+    node.check_output(
+        "systemd-run --quiet --unit=%s /srv/numbers.py %s %s %s",
+        f"numbers-{mark}",
+        mark,
+        str(LINES),
+        str(pause),
+    )
+
+
+def done(node: Host, mark: str) -> bool:
+    return node.run("systemctl is-active --quiet %s", f"numbers-{mark}.service").rc != 0
+
+
+def told_away(node: Host) -> int:
+    """How often the shipper has said that the store takes nothing."""
+    said = node.check_output("journalctl -u rackloom-log-shipper.service -o cat --no-pager")
+    return said.count("takes nothing")
+
+
+def well_again(node: Host) -> bool:
+    """Whether all that it missed is over."""
+    said = node.check_output("journalctl -u rackloom-log-shipper.service -o cat --no-pager")
+    away, back = said.rfind("takes nothing"), said.rfind("takes lines again")
+    return back > away
+
+
+def missed(node: Host, before: int) -> bool:
+    return told_away(node) > before
+
+
+@pytest.fixture
+def cut(senders: dict[str, Host], host: Host) -> Iterator[Callable[[bool], None]]:
+    """Cut off node two from the store, and let it back."""
+    address = host.ansible.get_variables()["rackloom_address"]
+    node = senders["two"]
+
+    device = node.check_output("ip route get %s", address).split(" dev ")[1].split()[0]
+
+    def switch(off: bool) -> None:
+        # What is sent goes nowhere, as with a dead switch between: nobody says so.
+        node.run("ip neigh del %s dev %s", address, device)
+        if off:
+            node.check_output(
+                "ip neigh replace %s lladdr 02:00:00:00:00:99 dev %s nud permanent", address, device
+            )
+
+    yield switch
+    switch(False)
+
+
+def test_a_line_is_found_within_seconds(
+    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    mark = f"mark{time.time_ns()}"
+    for node in senders.values():
+        node.check_output("logger -t probe %s", mark)
+    rows = awaited(lambda: found if len(found := ask(mark)) >= len(SENDERS) else None, 30, "no line")
+    assert sorted(row["node"] for row in rows) == sorted(SENDERS)
+    assert {row["unit"] for row in rows} == {"probe"} or all(row["program"] == "probe" for row in rows)
+    assert {row["user"] for row in rows} == {"root"}
+
+
+def test_nothing_is_lost_and_little_comes_twice(
+    host: Host,
+    senders: dict[str, Host],
+    ask: Callable[[str], list[dict[str, Any]]],
+    cut: Callable[[bool], None],
+) -> None:
+    mark = f"run{time.time_ns()}"
+    for node in senders.values():
+        start(node, mark, 0.1)
+    awaited(lambda: ask(f"{mark} | limit 1"), 20, "no line came through")
+    before = {name: told_away(node) for name, node in senders.items()}
+    host.check_output("systemctl stop rackloom-log-store.service")
+    senders["one"].check_output("systemctl kill --signal=KILL rackloom-log-shipper.service")
+    for name, node in senders.items():
+        awaited(partial(missed, node, before[name]), 20, f"{name} misses no store")
+    host.check_output("systemctl start rackloom-log-store.service")
+    awaited(
+        lambda: ask(f"{mark} number node:one | stats count() n | filter n:>1000"), 30, "one sends nothing"
+    )
+    awaited(partial(well_again, senders["two"]), 30, "two does not come back")
+    before = {"two": told_away(senders["two"])}
+    cut(True)
+    senders["three"].check_output("systemctl kill --signal=KILL rackloom-log-shipper.service")
+    senders["two"].check_output("logger cut off")
+    awaited(partial(missed, senders["two"], before["two"]), 20, "two is not cut off")
+    cut(False)
+    awaited(
+        lambda: ask(f"{mark} number node:two | stats count() n | filter n:>3000"), 40, "two sends nothing"
+    )
+    senders["two"].check_output("systemctl kill --signal=KILL rackloom-log-shipper.service")
+    for node in senders.values():
+        awaited(partial(done, node, mark), 60, "the writer does not end")
+    # The word keeps out what systemd says about the unit.
+    query = f"{mark} number | stats by (node) count() all, count_uniq(_msg) unique"
+    wanted = dict.fromkeys(SENDERS, LINES)
+    counted: dict[str, dict[str, Any]] = {}
+
+    def all_there() -> bool:
+        counted.update({row["node"]: row for row in ask(query)})
+        return {name: int(row["unique"]) for name, row in counted.items()} == wanted
+
+    try:
+        awaited(all_there, 60, "")
+    except AssertionError:
+        pytest.fail(f"lines are missing: {counted}")
+    twice = sum(int(row["all"]) for row in counted.values()) - LINES * len(SENDERS)
+    assert twice < LINES * len(SENDERS) // 100, counted
+
+
+def test_files_are_read_through_rotation_and_restart(
+    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    node = senders["three"]
+    mark = f"file{time.time_ns()}"
+    log = "/var/log/app/app.log"
+    node.check_output("for n in 1 2 3; do echo %s line $n JobId=77 >> %s; done", mark, log)
+    awaited(lambda: len(ask(f"{mark} unit:app")) == 3, 20, "the file is not read")
+    node.check_output("systemctl stop rackloom-log-shipper.service")
+    node.check_output(
+        "echo %s line 4 >> %s; mv %s %s.1; echo %s line 5 >> %s", mark, log, log, log, mark, log
+    )
+    node.check_output("systemctl start rackloom-log-shipper.service")
+    awaited(lambda: len(ask(f"{mark} unit:app")) == 5, 30, "what was rotated away is lost")
+    rows = ask(f"{mark} unit:app")
+    assert len({row["_msg"] for row in rows}) == 5
+    assert sum(row.get("job_id") == "77" for row in rows) == 3
+
+
+def test_containers_are_known_by_their_pod(
+    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    mark = f"pod{time.time_ns()}"
+    folder = "/var/log/pods/training_train-0_0f0f0f0f-0000-4000-8000-00000000beef/main"
+    line = "2026-01-02T03:04:05.5Z stdout"
+    node = senders["one"]
+    now = node.check_output("date -u +%%Y-%%m-%%dT%%H:%%M:%%S.5Z")
+    line = f"{now} stdout"
+    node.check_output(
+        "mkdir -p %s; printf '%%s\\n' %s %s >> %s/0.log",
+        folder,
+        f"{line} P {mark} first",
+        f"{line} F , last",
+        folder,
+    )
+    [row] = awaited(lambda: ask(mark), 20, "no line of the container")
+    assert row["_msg"] == f"{mark} first, last"
+    assert (row["namespace"], row["pod"], row["container"], row["stream"]) == (
+        "training",
+        "train-0",
+        "main",
+        "stdout",
+    )
+
+
+def test_the_journal_is_kept(senders: dict[str, Host]) -> None:
+    """It is the buffer, so it must not be in memory, nor drop what comes fast."""
+    for node in senders.values():
+        assert node.run("ls /var/log/journal/*/system.journal").rc == 0
+        assert "Suppressed" not in node.check_output("journalctl -b -u systemd-journald --no-pager")

@@ -1,0 +1,198 @@
+"""The real log store with the programs that send to it: what arrives, what is left after a stop, and how fast."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.upstream.test_programs import free_port, running
+
+if TYPE_CHECKING:
+    from tests.upstream.conftest import Built
+
+    Build = Callable[[str], Built]
+
+ROOT = Path(__file__).parents[2]
+SHIPPER = ROOT / "roles/log_shipper/files/log-shipper.py"
+LINES = 20_000
+
+
+class Store:
+    """VictoriaLogs in a folder; it can be stopped and started again."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.program = program
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/logs"
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        argv = [self.program, f"-httpListenAddr=127.0.0.1:{self.port}", "-http.pathPrefix=/logs"]
+        argv += [f"-storageDataPath={self.folder / 'data'}", "-retentionPeriod=10y"]
+        with running(argv, self.folder / "store.log", lambda: self.get("/health") == "OK"):
+            yield
+
+    def get(self, path: str, **query: str) -> str:
+        data = urllib.parse.urlencode(query).encode() if query else None
+        with suppress(OSError), urllib.request.urlopen(self.url + path, data, timeout=20) as answer:  # noqa: S310
+            return str(answer.read().decode())
+        return ""
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        return [json.loads(row) for row in self.get("/select/logsql/query", query=query).splitlines() if row]
+
+    def counted(self, query: str) -> tuple[int, int]:
+        [row] = self.ask(f"{query} | stats count() all, count_uniq(_msg) unique") or [{"all": 0, "unique": 0}]
+        return int(row["all"]), int(row["unique"])
+
+
+def until(check: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def store(built: Build, tmp_path: Path) -> Store:
+    return Store(built("victoria-logs").program("victoria-logs"), tmp_path)
+
+
+@pytest.fixture
+def ship(tmp_path: Path, store: Store) -> Callable[[], subprocess.Popen[bytes]]:
+    """Starts the shipper on a journal of LINES lines. (The real journal is molecule's part.)"""
+    begun = int(time.time() * 1e6) - LINES * 1000
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    journal = binaries / "journalctl"
+    journal.write_text(
+        f"""#!{sys.executable}
+import sys, time
+after = [word.partition("=")[2] for word in sys.argv if word.startswith("--after-cursor=")]
+for number in range(int(after[0]) + 1 if after else 0, {LINES}):
+    sys.stdout.write(
+        f"__CURSOR={{number}}\\n__REALTIME_TIMESTAMP={{{begun} + number * 1000}}\\n_SYSTEMD_UNIT=app.service\\n"
+        f"SYSLOG_IDENTIFIER=app\\nPRIORITY=6\\nMESSAGE=line {{number}}\\n\\n"
+    )
+sys.stdout.flush()
+time.sleep(60)
+"""
+    )
+    journal.chmod(0o755)
+    settings = {"server": store.url, "node": "n1", "ca": "", "certificate": "", "key": "", "timeout": 5}
+    config = tmp_path / "shipper.json"
+    config.write_text(json.dumps(settings))
+    env = {**os.environ, "STATE_DIRECTORY": str(tmp_path), "PATH": f"{binaries}:{os.environ['PATH']}"}
+    return lambda: subprocess.Popen([sys.executable, str(SHIPPER), str(config)], env=env)
+
+
+def test_nothing_is_lost_when_both_sides_stop(
+    store: Store, ship: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    began = time.monotonic()
+    with store.up():
+        process = ship()
+        until(lambda: store.counted("program:app")[1] > LINES // 10)
+        process.kill()
+        process.wait()
+        process = ship()
+    time.sleep(1)  # the store is away: there is nothing to wait for
+    with store.up():
+        until(lambda: store.counted("program:app")[1] == LINES)
+        process.terminate()
+        process.wait(timeout=20)
+        everything, unique = store.counted("program:app node:n1 unit:app.service level:info")
+    assert unique == LINES
+    assert everything - unique <= LINES // 100
+    assert time.monotonic() - began < 60
+
+
+def test_lines_are_found_by_what_validation_asks(store: Store, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "plugins.modules.logging_validate", ROOT / "plugins/modules/logging_validate.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with store.up():
+        rows = [
+            {"_time": time.time_ns(), "_msg": f"a line to look for: mark{name}", "node": name, "unit": "x"}
+            for name in ("one", "two")
+        ]
+        body = "\n".join(json.dumps({**row, "program": "rackloom-check"}) for row in rows).encode()
+        where = f"{store.url}/insert/jsonline?_stream_fields=node,unit"
+        request = urllib.request.Request(where, body, {"Content-Type": "application/stream+json"})  # noqa: S310
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - our own store
+        marks = {"one": "markone", "two": "marktwo", "three": "markthree", "four": ""}
+        given = {
+            "server": store.url,
+            "user": "x",
+            "password": "y",
+            "ca_file": "",
+            "marks": marks,
+            "seconds": 4,
+        }
+        verdicts = {each["name"]: each for each in module.verdicts(given, *module.look(given))}
+    assert [name for name, each in verdicts.items() if each["ok"]] == ["logs of one", "logs of two"]
+    assert "is not at the log store" in verdicts["logs of three"]["detail"]
+    assert "was not reached" in verdicts["logs of four"]["detail"]
+
+
+@pytest.mark.long
+def test_filebeat_ships_to_the_stores_bulk_interface(store: Store, built: Build, tmp_path: Path) -> None:
+    """As Elasticsearch would be sent to; killed once on the way."""
+    program = built("filebeat").program("filebeat")
+    log = tmp_path / "app.log"
+    log.write_text("".join(f"line {number}\n" for number in range(LINES)))
+    config = tmp_path / "filebeat.json"
+    settings = {
+        "filebeat.inputs": [{"type": "filestream", "id": "app", "paths": [str(log)]}],
+        "filebeat.registry.flush": "0s",
+        "path.home": str(tmp_path / "beat"),
+        "output.elasticsearch": {
+            "hosts": [f"{store.url}/insert/elasticsearch/"],
+            "parameters": {
+                "_msg_field": "message",
+                "_time_field": "@timestamp",
+                "_stream_fields": "log.file.path",
+            },
+            "bulk_max_size": 50,
+            "allow_older_versions": True,
+        },
+        "queue.mem": {"events": 256, "flush.min_events": 50, "flush.timeout": "0.5s"},
+        "setup.ilm.enabled": False,
+        "setup.template.enabled": False,
+    }
+    config.write_text(json.dumps(settings))
+    config.chmod(0o600)
+    argv = [program, "test", "config", "-c", str(config)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Config OK" in checked.stdout, checked.stderr
+    said = (tmp_path / "filebeat.log").open("wb")
+    with store.up(), said:
+        argv = [program, "-e", "-c", str(config)]
+        process = subprocess.Popen(argv, stdout=said, stderr=said)
+        until(lambda: store.counted("agent.type:filebeat")[1] > LINES // 10)
+        process.kill()
+        process.wait()
+        process = subprocess.Popen(argv, stdout=said, stderr=said)
+        try:
+            until(lambda: store.counted("agent.type:filebeat")[1] == LINES)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+        everything, unique = store.counted("agent.type:filebeat")
+    assert unique == LINES
+    assert everything - unique <= LINES // 100
