@@ -14,14 +14,16 @@ from .models_gpu import GpuStack
 
 TOP = ("gpu",)
 GPU_NODE = "gpu_node"
+GPU_HOST = "gpu_host"
 
 
 def place_gpu_nodes(ctx: Context) -> None:
     """The nodes that run jobs or pods and whose profile has GPUs, unless the site names them."""
-    if GPU_NODE in ctx.cluster_file.services:
-        return
-    having = {name for name, profile in ctx.nodes_file.profiles.items() if profile.gpus}
-    ctx.groups[GPU_NODE] = [node.name for node in ctx.hosts.values() if node.profile in having]
+    if GPU_NODE not in ctx.cluster_file.services:
+        having = {name for name, profile in ctx.nodes_file.profiles.items() if profile.gpus}
+        ctx.groups[GPU_NODE] = [node.name for node in ctx.hosts.values() if node.profile in having]
+    if GPU_HOST not in ctx.cluster_file.services:
+        ctx.groups[GPU_HOST] = [] if ctx.cluster_file.gpu.simulated else list(ctx.groups[GPU_NODE])
 
 
 def readable(layout: Mapping[str, int]) -> bool:

@@ -40,6 +40,13 @@ def test_nodes_with_gpus_are_found_by_their_profile(tmp_path: Path) -> None:
     assert not any(key.startswith("gpu_") for key in built.hostvars["cn001"])
 
 
+def test_played_gpus_get_no_driver(tmp_path: Path) -> None:
+    real = inventory.build(_site(tmp_path / "real", ""))
+    assert sorted(real.hosts["gpu_host"]) == sorted(real.hosts["gpu_node"])
+    played = inventory.build(_site(tmp_path / "played", "gpu: {simulated: true}"))
+    assert played.hosts["gpu_node"] and not played.hosts["gpu_host"]
+
+
 def test_what_a_node_should_have_follows_from_its_profile(tmp_path: Path) -> None:
     built = inventory.build(_site(tmp_path, ""))
     (entry,) = built.vars["profile_a100"]["gpu_health_expected"]
