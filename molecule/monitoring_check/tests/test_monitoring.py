@@ -182,7 +182,9 @@ def test_one_of_the_pair_is_enough(one: Host, two: Host, cn1: Host) -> None:
         with silent(cn1):
             await_that("told of it", lambda: [told["status"] for told in caught(cn1)] == ["firing"])
         await_that("told of its return", lambda: caught(cn1)[-1]["status"] == "resolved")
-        assert len(caught(cn1)) == 2
+        # never twice the same; a busy machine's exporter may be slow to come back and be missed once more
+        told = [alert["status"] for alert in caught(cn1)]
+        assert told == ["firing", "resolved"] * (len(told) // 2)
     finally:
         one.check_output(f"systemctl start {units}")
     await_that("it reads what it has kept", lambda: ready(one))
