@@ -726,7 +726,7 @@ def main(argv: Sequence[str]) -> int:
     build = commands.add_parser("build", help="build and lay out")
     build.add_argument("names", nargs="*", metavar="NAME")
     build.add_argument(
-        "--suite", choices=("quick", "full", "upgrades"), default="full", help="what to build without NAMEs"
+        "--suite", choices=("quick", "full", "named"), default="full", help="what to build without NAMEs"
     )
     build.add_argument("--output", type=Path, default=CACHE / "bundle", help="folder for what was built")
     build.add_argument("--jobs", type=int, default=0, help="compilers at a time (0: one a core)")

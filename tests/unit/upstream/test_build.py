@@ -56,7 +56,7 @@ def test_the_catalogue_names_only_what_there_is(build: ModuleType) -> None:
     known = build.catalogue()
     assert set(known) == set(tomllib.loads((HERE / "programs.toml").read_text()))
     for name, project in known.items():
-        assert project.suite in {"quick", "full", "upgrades"}, name
+        assert project.suite in {"quick", "full", "named"}, name
         assert not project.like or project.like in known, name
         assert bool(project.modules) + bool(project.source) + bool(project.packages) == 1, name
         assert project.needs <= set(known), name
@@ -139,7 +139,7 @@ def test_a_chart_tells_its_name(build: ModuleType, tmp_path: Path) -> None:
 def test_what_is_chosen_comes_after_what_it_stands_on(build: ModuleType) -> None:
     order = build.chosen([], "full")
     assert len(order) == len(set(order))
-    assert set(order) == {name for name, each in build.catalogue().items() if each.suite != "upgrades"}
+    assert set(order) == {name for name, each in build.catalogue().items() if each.suite != "named"}
     for name in order:
         assert all(order.index(other) < order.index(name) for other in build.catalogue()[name].needs)
     assert set(build.chosen([], "quick")) < set(order)
