@@ -401,12 +401,17 @@ class Member:
         self.begin("init")
         self.serving()
         ignore = [f"--ignore-preflight-errors={','.join(GOING_ON)}"] if found in ("init", "restored") else []
-        self.must("kubeadm", "init", f"--config={CONFIG}", *ignore)
+        # A snapshot has its own name servers and proxy; an older kubeadm would not know a newer CoreDNS.
+        kept = ["--skip-phases=addon"] if found == "restored" else []
+        self.must("kubeadm", "init", f"--config={CONFIG}", *ignore, *kept)
         RESTORED.unlink(missing_ok=True)
         # Whoever holds it is above all permissions; with the authority's key at hand it can be made again.
         (KUBERNETES / "super-admin.conf").unlink(missing_ok=True)
-        self.annotate()
-        self.finish(dict(self.params["parts"]))
+        if found != "restored":
+            self.annotate()
+        # so the proxy's settings of today are not in force yet: the next run puts them there
+        late = {"proxy": ""} if found == "restored" and "proxy" in self.params["parts"] else {}
+        self.finish({**self.params["parts"], **late})
         self.actions.append("made the cluster" if found != "init" else "completed the cluster")
 
     def join(self, found: str) -> None:

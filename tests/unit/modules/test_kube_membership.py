@@ -28,6 +28,7 @@ class Machine:
         self.pods = {"etcd": "1", "kube-apiserver": "1"}
         self.rendered = 0
         self.images: set[str] = set()
+        self.skipped: list[str] = []
         self.nowhere: set[str] = set()  # images that no registry has
         self.proxy = ""
 
@@ -71,6 +72,7 @@ class Machine:
                 json.dumps({"metadata": {"annotations": {"rackloom.cluster/configuration": self.proxy}}}),
                 "",
             )
+        self.skipped += [word.partition("=")[2] for word in argv if word.startswith("--skip-phases=addon")]
         self.said.append(" ".join(words[:5]))
         if self.broken and self.broken in self.said[-1]:
             return 1, "", f"error: {self.broken} does not go"
@@ -303,6 +305,9 @@ def test_a_snapshot_that_was_laid_out_makes_the_cluster(machine: Machine, join: 
     result = join(may_init=True)
     assert result["found"] == "restored" and "made the cluster" in result["actions"]
     assert not machine.path("restored").exists() and not did(machine, "reset")
+    assert machine.skipped == ["addon"]  # those of the snapshot stay, until its settings differ
+    noted = json.loads((machine.root / "mark.json").read_text())["parts"]
+    assert {name for name, mark in noted.items() if not mark} <= {"proxy"}
 
 
 @pytest.mark.parametrize(
