@@ -31,8 +31,9 @@ def trixie() -> Iterator[Trixie]:
 def test_deploys_and_runs_jobs(trixie: Trixie) -> None:
     trixie.call("deploy").must()
     checks = trixie.call("validate").must().data["checks"]
-    assert {check["service"] for check in checks} == {"base", "slurm"}
-    assert [check for check in checks if check["skipped"]] == []
+    assert {check["service"] for check in checks} == {"base", "gpu", "slurm"}
+    # the lab's GPUs are device files, and its checks of real ones say so
+    assert {check["service"] for check in checks if check["skipped"]} == {"gpu"}
     assert 'VERSION_ID="13"' in trixie.ssh("gpu01", "cat /etc/os-release")
 
 
