@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.daemons import UPSTREAM, free_port, program, running
 
 ROOT = Path(__file__).parents[2]
-UPSTREAM = ROOT / ".cache" / "upstream"
 WORD = "made-up"
-
-
-def program(name: str, project: str) -> str:
-    """A program that the upstream tests have built, or one of this machine; "" where there is neither."""
-    built = sorted((UPSTREAM / project).glob(f"**/bin/{name}"))
-    found = next((str(path) for path in built if os.access(path, os.X_OK)), None)
-    return found or shutil.which(name) or ""
 
 
 def definitions(project: str) -> list[dict[str, Any]]:
     """Definitions of custom resources that ship in a project's module; none where they were not taken out of it."""
     paths = {path.name: path for path in sorted((UPSTREAM / project).glob("*/*/manifests/*/*.yaml"))}
     return [each for path in paths.values() for each in yaml.safe_load_all(path.read_text()) if each]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(
-    argv: Sequence[str], log: Path, ready: Callable[[], bool], seconds: float = 120
-) -> Iterator[None]:
-    """A daemon that answers."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
-        try:
-            end = time.monotonic() + seconds
-            while not ready():
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < end, log.read_text()[-3000:]
-                time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 @dataclass

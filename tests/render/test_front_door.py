@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import socket
 import ssl
 import subprocess
 import threading
@@ -20,6 +19,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from tests.daemons import free_port
 from tests.tools import tool
 
 from rackloom.site.authority import issue, make_authority, make_key
@@ -30,13 +30,6 @@ DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 PAGE = {"name": "prometheus", "title": "Metrics", "user": "rackloom"}
 PASSWORD = 'a "quoted" {{ password }} $remote_user; with \\ signs'
 Render = Callable[..., Path]
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from tests.render.conftest import UPSTREAM
+from tests.daemons import UPSTREAM
 
 if TYPE_CHECKING:
     from tests.render.conftest import Api

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from tests.daemons import UPSTREAM, program
 
 ROOT = Path(__file__).parents[2]
-UPSTREAM = ROOT / ".cache" / "upstream"
 POOL = ["192.0.2.200-192.0.2.220", "192.0.2.240/29", "192.0.2.250", "2001:db8::7"]
 EVERYTHING: dict[str, Any] = {
     "kube_addons_enabled": {
@@ -207,13 +205,6 @@ def test_every_plugin_is_told_the_networks(plugin: str, backend: str) -> None:
 def test_policies_can_be_left_to_somebody_else() -> None:
     releases = told("kube_network", "__kube_network_releases", {"kube_network_policy": False})
     assert [each["name"] for each in releases] == ["flannel"]
-
-
-def program(name: str, project: str) -> str:
-    """A program of this machine, or the one that the upstream tests have built; "" where there is neither."""
-    built = sorted((UPSTREAM / project).glob(f"**/bin/{name}"))
-    found = next((str(path) for path in built if os.access(path, os.X_OK)), None)
-    return found or shutil.which(name) or ""
 
 
 HELM = program("helm", "helm")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from plugins.module_utils import kube_documents
+from tests.daemons import program
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = yaml.safe_load((ROOT / "inventory/versions.yml").read_text())
@@ -42,13 +42,6 @@ OPTIONS: list[dict[str, Any]] = [
         "service_network": "2001:db8:2::/112",
     },
 ]
-
-
-def program(name: str, project: str) -> str:
-    """A program of this machine, or the one that the upstream tests have built; "" where there is neither."""
-    built = sorted((ROOT / ".cache/upstream" / project).glob(f"**/{name}"))
-    found = next((str(path) for path in built if path.is_file() and os.access(path, os.X_OK)), None)
-    return found or shutil.which(name) or ""
 
 
 KUBEADM = program("kubeadm", "kubernetes")

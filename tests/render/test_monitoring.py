@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from tests.daemons import free_port
 from tests.tools import tool
 
 from rackloom.site import load_site
@@ -224,12 +224,6 @@ def test_kubernetes_takes_what_prometheus_may_see(api: Any) -> None:
 
 
 # ------------------------------------------------------------ a real Alertmanager
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_that(what: str, done: Callable[[], Any], seconds: float = 60) -> Any:

@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.daemons import free_port, running
 
-from .test_programs import answers, free_port, run, running
+from .test_programs import answers, run
 
 if TYPE_CHECKING:
     from tests.upstream.conftest import Built

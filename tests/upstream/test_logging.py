@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.upstream.test_programs import free_port, running
+from tests.daemons import free_port, running
 
 if TYPE_CHECKING:
     from tests.upstream.conftest import Built

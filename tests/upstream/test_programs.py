@@ -12,13 +12,14 @@ import subprocess
 import tarfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.daemons import free_port, running
 
 if TYPE_CHECKING:
     from tests.upstream.conftest import Built
@@ -54,35 +55,6 @@ def run(*argv: str, env: dict[str, str] | None = None) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-@contextmanager
-def running(argv: Sequence[str], log: Path, ready: Callable[[], bool], seconds: float = 60) -> Iterator[None]:
-    """A daemon that answers."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
-        try:
-            end = time.monotonic() + seconds
-            while not ready():
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < end, log.read_text()[-3000:]
-                time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def answers(port: int) -> bool:

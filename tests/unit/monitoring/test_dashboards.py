@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.daemons import free_port
 from tests.tools import tool
 
 from rackloom.dashboards import DASHBOARDS, Dashboard, Panel, Query, Row, Variable, render
@@ -77,13 +77,6 @@ class Prometheus:
     def values(self, variable: Variable) -> list[str]:
         rows = self.rows(f"group by ({variable.label}) ({variable.metric})")
         return sorted(row["metric"].get(variable.label, "") for row in rows)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.daemons import free_port
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "workloads" / "inference" / "files"
@@ -36,12 +37,6 @@ def loaded(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(url: str, body: Any = None, raw: bytes | None = None) -> tuple[int, Any]:
