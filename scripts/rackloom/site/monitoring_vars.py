@@ -64,7 +64,7 @@ def _ssh_port(site: Site) -> int:
 
 def _has_dcgm(site: Site, _: Node) -> bool:
     gpu = site.cluster.gpu
-    return gpu.dcgm.enabled and gpu.dcgm.exporter and not gpu.simulated
+    return gpu.dcgm.enabled and gpu.dcgm.exporter
 
 
 JOBS: tuple[Job, ...] = (
@@ -73,7 +73,7 @@ JOBS: tuple[Job, ...] = (
     Job("alertmanager", ALERTMANAGER, ALERTMANAGER_PORT, path=f"{ALERTMANAGER_PREFIX}/metrics", auth="web"),
     Job("slurm", "slurm_controller", 9341, honor_labels=True),
     Job("mysqld", "slurm_database", 9104),
-    Job("dcgm", "gpu_node", 9400, on=_has_dcgm),
+    Job("dcgm", "gpu_host", 9400, on=_has_dcgm),
     Job("log_store", "log_server", 9428, path="/logs/metrics"),
     Job("apiserver", "kube_control_plane", 6443, auth="kubernetes"),
     Job("kubelet", "kubernetes", 10250, auth="kubernetes"),
