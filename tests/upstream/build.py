@@ -269,9 +269,13 @@ def compile_go(project: Project, version: str, folder: Path, jobs: int) -> list[
     if project.libraries:
         root = folder.parent / "libraries"
         extract(project.libraries, root)
+        found = sorted(root.glob("usr/lib/**/pkgconfig"))
         env |= {
             "PKG_CONFIG_SYSROOT_DIR": str(root),
-            "PKG_CONFIG_LIBDIR": ":".join(str(path) for path in root.glob("usr/lib/**/pkgconfig")),
+            "PKG_CONFIG_LIBDIR": ":".join(str(path) for path in found),
+            # Go keeps what it compiled by its flags, but not by what pkg-config said: a later build, in a folder of
+            # another name, would be given objects that name this one, which is gone by then.
+            "CGO_LDFLAGS": " ".join(["-O2 -g", *(f"-L{path.parent}" for path in found)]),
         }
     for program, package in project.programs.items():
         path = folder / program

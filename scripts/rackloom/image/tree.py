@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -125,16 +126,17 @@ def _boot_files(
 
 def _squash(tar: tarfile.TarFile, members: list[tarfile.TarInfo], folder: Path, contents: Contents) -> None:
     """Pipe what stays, sorted, into mksquashfs."""
-    epoch = str(contents.epoch)
-    argv = ["mksquashfs", "-", str(folder / ROOT), "-tar", "-quiet", "-no-progress", "-mkfs-time", epoch]
-    # The tar's own entry for the root is not heeded.
-    argv += ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0", "-root-time", epoch]
+    argv = ["mksquashfs", "-", str(folder / ROOT), "-tar", "-quiet", "-no-progress"]
+    # The tar's own entry for the root is not heeded. Version 4.5.1 forgets -root-time when it reads a tar and takes
+    # today's; SOURCE_DATE_EPOCH dates the file system and caps every time in it, the root's too.
+    argv += ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"]
+    env = {**os.environ, "SOURCE_DATE_EPOCH": str(contents.epoch)}
     # Half the time of the default level, and 3 % larger.
     argv += ["-comp", "zstd", "-Xcompression-level", "9"]
     log = folder / "mksquashfs.log"
     try:
         with log.open("wb") as words:
-            packer = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=words, stderr=words)
+            packer = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=words, stderr=words, env=env)
     except FileNotFoundError as error:
         raise ImageError("mksquashfs is not installed", "install squashfs-tools 4.5 or later") from error
     broken = False

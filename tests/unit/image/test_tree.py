@@ -113,6 +113,7 @@ def test_what_is_packed_can_be_unpacked(tmp_path: Path) -> None:
     subprocess.run(argv, check=True)
     assert (tmp_path / "out/usr/bin/tool").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "out").stat().st_mtime == EPOCH
     assert (tmp_path / "out/etc/.updated").stat().st_mtime >= (tmp_path / "out/usr").stat().st_mtime
     assert (tmp_path / "out/etc/shadow").read_text().split(":")[2] == str(EPOCH // 86400)
 
