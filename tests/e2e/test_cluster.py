@@ -7,10 +7,11 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Lab
+from .conftest import PLAYED, ROOT, Answer, Lab
 
 CHECKS = {
     *("two_nodes", "gpu_isolation", "memory_limit", "dependency", "array"),
@@ -104,17 +105,81 @@ def test_the_controller_restarts_under_a_running_job(lab: Lab) -> None:
     assert restarts.split() == ["COMPLETED"], restarts
 
 
-def test_a_bad_node_drains_itself_and_comes_back(lab: Lab) -> None:
-    def reason() -> str:
-        return lab.ssh("login01", "sinfo -h -n gpu02 -o '%T %E'")
+def test_a_broken_gpu_drains_its_node_and_a_mended_one_returns(lab: Lab, tmp_path: Path) -> None:
+    """The check that Kubernetes hears of too; `sinfo -R` has what nvidia-smi said, within a minute."""
 
-    lab.ssh("gpu02", "mv /dev/nvidia1 /dev/gone")
+    def state() -> str:
+        return lab.ssh("login01", "sinfo -h -n gpu02 -o %T")
+
+    def reasons() -> str:
+        return lab.ssh("login01", "sinfo -R -h -o '%N %100E'")
+
+    def answer(old: str, new: str) -> None:
+        lab.ssh("gpu02", f"sed -i '0,/row_failure>{old}/s//row_failure>{new}/' {PLAYED}/query.xml")
+
+    lab.play_gpus("gpu02", tmp_path)
     try:
-        said = lab.await_that("gpu02 drained", lambda: (r := reason()).startswith("drain") and r, seconds=150)
-        assert "gpu" in said.lower(), said
+        began = time.monotonic()
+        answer("No", "Yes")
+        lab.await_that("gpu02 drained", lambda: state().startswith("drain"), seconds=60)
+        print(f"\n    drained after {time.monotonic() - began:.0f} s: {reasons()}", flush=True)
+        assert "gpu02 health: 10-gpus: GPU 0: a memory row could not be replaced" in reasons()
+        answer("Yes", "No")
+        lab.await_that("gpu02 idle again", lambda: state() == "idle", seconds=60)
     finally:
-        lab.ssh("gpu02", "mv /dev/gone /dev/nvidia1")
-    lab.await_that("gpu02 idle again", lambda: reason().startswith("idle"), seconds=150)
+        lab.ssh("gpu02", f"rm -rf {PLAYED}")
+
+
+def test_nodes_are_rebooted_in_waves_and_a_stopped_run_is_gone_on_with(lab: Lab) -> None:
+    """Jobs end before their node goes; one that waits for both nodes runs when both are back."""
+
+    def started(node: str) -> str:
+        return lab.ssh(node, "systemctl show --property=UserspaceTimestamp --value", check=False)
+
+    def submit(words: str) -> str:
+        return lab.as_user(f"cd /tmp && sbatch --parsable -o /dev/null {words}").split(";")[0]
+
+    def state(job: str) -> str:
+        return lab.ssh("login01", f"sacct -n -X -P -j {job} --duplicates -o State 2>/dev/null", check=False)
+
+    before = {node: started(node) for node in ("gpu01", "gpu02")}
+    holds = submit("-w gpu02 -n1 --mem=32M --wrap 'until [ -e /dev/shm/enough ]; do sleep 0.2; done'")
+    lab.await_that("the job runs", lambda: state(holds) == "RUNNING")
+    waits = submit("-N2 --exclusive --wrap 'srun hostname'")
+    words = [str(ROOT / ".venv/bin/rackloom"), "nodes", "reboot", "gpu[01-02]", "--config", str(lab.config)]
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def in_the_second_wave() -> bool:
+        return (
+            "drain" in lab.ssh("login01", "sinfo -h -n gpu02 -o %T") and started("gpu01") != before["gpu01"]
+        )
+
+    try:
+        lab.await_that("gpu01 was rebooted, and gpu02 waits for its job", in_the_second_wave, seconds=120)
+        assert state(holds) == "RUNNING" and started("gpu02") == before["gpu02"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        lab.ssh("gpu02", "touch /dev/shm/enough")
+    once = started("gpu01")
+
+    def gone_on_with() -> Answer | None:
+        answer = lab.call("nodes", "reboot", "--needed")
+        return answer if answer.code != 2 else None  # 2: the killed run has not let go yet
+
+    answer = lab.await_that("the killed run has let go", gone_on_with, seconds=240).must()
+    assert [step["node"] for step in answer.data["steps"]] == ["gpu02"], answer.data
+    assert started("gpu01") == once and started("gpu02") != before["gpu02"]
+    assert state(holds) == "COMPLETED"
+    lab.await_that("the job that waited for both is done", lambda: state(waits) == "COMPLETED")
+    assert not lab.call("nodes", "reboot", "--needed").must().data["steps"]
 
 
 def test_new_nodes_join_while_an_old_one_is_off(lab: Lab) -> None:
@@ -149,7 +214,12 @@ def test_a_killed_deploy_is_made_good_by_the_next(lab: Lab, seed: int) -> None:
     time.sleep(random.Random(seed).uniform(4, 16))  # noqa: S311 - the point of chance
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    lab.await_that("the killed run has let go", lambda: lab.call("deploy").code != 2, seconds=240)
+
+    def mended() -> Answer | None:
+        answer = lab.call("deploy")
+        return answer if answer.code != 2 else None  # 2: the killed run has not let go yet
+
+    lab.await_that("the killed run has let go", mended, seconds=240).must()
     again = lab.call("deploy").must()
     assert not any(counts["changed"] for counts in again.data["hosts"].values()), again.said
     out = lab.as_user("cd /tmp && srun -N2 hostname")
