@@ -36,8 +36,12 @@ HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
 CORES = os.cpu_count() or 2
-SLOWEST = ("test_pxe", "test_air_gap", "test_cluster", "test_kubernetes")
+SLOWEST = ("test_pxe", "test_air_gap", "test_kubernetes", "test_cluster", "test_monitoring")
 """End-to-end files that are begun first, so that nothing long is left for the end."""
+WITH_PROGRAMS = {"test_kubernetes", "test_monitoring"}
+"""End-to-end files whose labs install the programs that are built here."""
+SHARED = {"test_kubernetes_gpu": "test_kubernetes"}
+"""End-to-end files whose tests go on in the lab of another file's, in the same run."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,11 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
     if extra:
         return [pytest_job("e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=3000)]
     found = sorted(
-        (path for path in (ROOT / "tests/e2e").glob("test_*.py") if ALL_LONG not in path.read_text()),
+        (
+            path
+            for path in (ROOT / "tests/e2e").glob("test_*.py")
+            if ALL_LONG not in path.read_text() and path.stem not in SHARED
+        ),
         key=lambda path: (SLOWEST.index(path.stem) if path.stem in SLOWEST else len(SLOWEST), path.stem),
     )
     programs = pytest_job(
@@ -190,11 +198,14 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
         *(
             pytest_job(
                 f"e2e {path.stem.removeprefix('test_')}",
-                [str(path.relative_to(ROOT))],
+                [
+                    str(path.relative_to(ROOT)),
+                    *(f"tests/e2e/{name}.py" for name, first in SHARED.items() if first == path.stem),
+                ],
                 ["-v", "-m", f"not {LONG}"],
                 workers=1,
                 timeout=2400,
-                lacks=no_go() if path.stem == "test_kubernetes" else "",
+                lacks=no_go() if path.stem in WITH_PROGRAMS else "",
             )
             for path in found
         ),
@@ -218,9 +229,11 @@ def long_jobs(name: str, extra: Sequence[str]) -> list[Job]:
     paths = {
         "pxe": ["tests/e2e/test_pxe.py"],
         "kubernetes": [
-            "tests/e2e/test_kubernetes.py",
             "tests/e2e/test_kubernetes_lifecycle.py",
             "tests/e2e/test_kubernetes_size.py",
+            # last: their lab stays until the end of the run
+            "tests/e2e/test_kubernetes.py",
+            "tests/e2e/test_kubernetes_gpu.py",
         ],
         "upstream": ["tests/upstream"],
     }[name]

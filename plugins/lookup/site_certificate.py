@@ -25,8 +25,8 @@ options:
     elements: str
     default: []
   purpose:
-    description: Whether the certificate is shown by a server or by a client.
-    choices: [server, client]
+    description: Whether the certificate is shown by a server, by a client, or by what is both.
+    choices: [server, client, both]
     default: server
 """
 

@@ -95,6 +95,13 @@ def server(name: str, space: str, image: str, node: str, **labels: str) -> Objec
     return pod(name, space, labels, inside)
 
 
+def with_gpu(name: str, space: str, image: str, node: str, resource: str) -> Object:
+    """A pod on a node that has one GPU, or slice, and waits to be asked what it sees."""
+    inside = spec(image, f"sleep {LIFETIME}", nodes=(node,))
+    inside["containers"][0]["resources"]["limits"] = {resource: 1}
+    return pod(name, space, {}, inside)
+
+
 def probe() -> Object:
     """Ready as soon as it serves."""
     return {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1}

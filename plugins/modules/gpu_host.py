@@ -95,7 +95,7 @@ NVIDIA = "0x10de"
 GPU_CLASSES = ("0x0300", "0x0302")
 SWITCH_CLASS = "0x0680"
 OWN_PROGRAMS = ("nvidia-persistenced", "nv-hostengine", "nv-fabricmanager", "nvidia-imex", "dcgm-exporter")
-NOUVEAU = "nouveau is loaded; start the node anew, it stays off from then on"
+NOUVEAU = "nouveau is loaded, and stays off from the next start on: rackloom nodes reboot --needed"
 
 
 def text(path: str) -> str:
@@ -194,12 +194,12 @@ def troubles(host: Host, branch: str, loaded: str, modules: set[str]) -> list[st
         return [NOUVEAU]
     if loaded and branch and loaded.partition(".")[0] != branch:
         return [
-            f"the driver in the kernel is {loaded}, and branch {branch} is wanted; drain the node and start it anew"
+            f"the driver in the kernel is {loaded}, and branch {branch} is wanted: rackloom nodes reboot --needed"
         ]
     if loaded:
         return []
     if host.built():
-        return ["the driver lies there and is not loaded; start the node anew, or look at dmesg"]
+        return ["the driver lies there and is not loaded: rackloom nodes reboot --needed, or look at dmesg"]
     kernel, sources = host.kernel(), host.sources()
     if sources and not host.headers():
         return [

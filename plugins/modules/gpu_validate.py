@@ -19,6 +19,14 @@ options:
     description: The health check.
     type: path
     default: /usr/libexec/rackloom/gpu-health
+  sample:
+    description: The program that has each GPU compute something.
+    type: path
+    default: /usr/libexec/rackloom/gpu-sample
+  sliced:
+    description: Whether any of the node's GPUs is cut; CUDA gives a program one slice then.
+    type: bool
+    default: false
   branch:
     description: Branch that the driver must be of; any when empty.
     type: str
@@ -126,6 +134,20 @@ def metrics(path: str, now: float) -> str:
     return f"{age:.0f} s old"
 
 
+def computed(output: str, expected: int) -> str:
+    """What the sample told of the GPUs that computed."""
+    try:
+        told = json.loads(output)
+        count, bad, trouble = int(told["count"]), list(told["bad"]), str(told["trouble"])
+    except (ValueError, KeyError, TypeError):
+        raise FailedError("the sample says nothing of use") from None
+    if trouble or bad:
+        raise FailedError(trouble or "; ".join(bad))
+    if count != expected if expected else not count:
+        raise FailedError(f"CUDA sees {count} of {expected or 'the'} GPUs")
+    return f"{count} of {expected or count} GPUs compute"
+
+
 def allreduce(output: str, floor: float) -> str:
     """What NCCL's test measured, against the floor."""
     match = re.search(r"Avg bus bandwidth\s*:\s*([0-9.]+)", output)
@@ -138,18 +160,30 @@ def allreduce(output: str, floor: float) -> str:
 
 
 def diagnosis(output: str) -> str:
-    """What `dcgmi diag -j` found."""
-    failed, passed = set(re.findall(r'"status"\s*:\s*"(?:Fail|FAIL)"', output)), output.count('"Pass"')
+    """What `dcgmi diag -j` found, in the forms of DCGM 3 and 4. A test that DCGM skipped showed nothing."""
     try:
-        tests = _tests(json.loads(output[output.index("{") :]))
+        data = json.loads(output[output.index("{") :])
     except ValueError:
-        raise FailedError("dcgmi says something that cannot be read") from None
-    bad = sorted(name for name, state in tests if state.lower() == "fail")
-    if bad or failed:
-        raise FailedError("DCGM's diagnosis failed: " + (", ".join(bad) or "see dcgmi diag"))
-    if not passed and not tests:
+        raise FailedError(f"dcgmi says something that cannot be read: {line(output)}") from None
+    if trouble := re.search(r'"runtime_error"\s*:\s*"([^"]+)"', output):
+        raise FailedError(f"DCGM's diagnosis did not run: {trouble[1]}")
+    found: dict[str, set[str]] = {}
+    for name, state in _tests(data):
+        found.setdefault(name, set()).add(state.lower())
+    bad = sorted(name for name, states in found.items() if "fail" in states)
+    warned = sorted(name for name, states in found.items() if "warn" in states)
+    passed = [name for name, states in found.items() if "pass" in states and name not in (*bad, *warned)]
+    skipped = sorted(name for name in found if name not in (*bad, *warned, *passed))
+    if bad:
+        raise FailedError(f"DCGM's diagnosis failed: {', '.join(bad)}")
+    if not found:
         raise FailedError("DCGM's diagnosis has no result")
-    return f"{len(tests)} tests"
+    if not passed and not warned:
+        raise SkippedError("DCGM skipped all of its tests")
+    more = [
+        f"{what}: {', '.join(names)}" for what, names in (("warned", warned), ("skipped", skipped)) if names
+    ]
+    return "; ".join([f"{len(passed)} tests passed", *more])
 
 
 def _tests(data: Any, name: str = "") -> list[tuple[str, str]]:
@@ -161,6 +195,12 @@ def _tests(data: Any, name: str = "") -> list[tuple[str, str]]:
     name = str(data.get("name", name))
     own = [(name, str(data["status"]))] if isinstance(data.get("status"), str) else []
     return own + [found for item in data.values() for found in _tests(item, name)]
+
+
+def line(text: str) -> str:
+    """The last line with words in it."""
+    lines = [one.strip() for one in text.splitlines() if one.strip()]
+    return lines[-1][:200] if lines else "it was not done in time"
 
 
 class Node:
@@ -212,11 +252,22 @@ class Node:
             raise SkippedError(self.verdict.get("skipped") or PLAYED)
         return len(self.verdict["gpus"])
 
+    def compute(self) -> str:
+        """Each GPU adds two vectors. Of slices, CUDA gives a program one, and says nothing of the others."""
+        count = 0 if self.real() and self.params["sliced"] else self.real()
+        program = self.params["sample"]
+        if not os.access(program, os.X_OK):
+            raise FailedError(f"{program} is not there; deploy the stage gpu")
+        _, out, err = self.module.run_command(["timeout", "120", program])
+        return computed(out or json.dumps({"count": 0, "bad": [], "trouble": line(err)}), count)
+
     def bandwidth(self) -> str:
         """An all-reduce over all GPUs."""
         count, floor = self.real(), self.params["allreduce_gbs"]
         if not floor or count < 2:
             raise SkippedError("there is nothing to compare with" if not floor else "there is one GPU only")
+        if self.params["sliced"]:
+            raise SkippedError("GPUs are cut into slices")
         program = self.module.get_bin_path(self.params["allreduce_program"])
         if program is None:
             raise SkippedError(f"{self.params['allreduce_program']} of NCCL's tests is not there")
@@ -252,6 +303,8 @@ def main() -> None:
         argument_spec={
             "host": {"type": "str", "required": True},
             "program": {"type": "path", "default": "/usr/libexec/rackloom/gpu-health"},
+            "sample": {"type": "path", "default": "/usr/libexec/rackloom/gpu-sample"},
+            "sliced": {"type": "bool", "default": False},
             "branch": {"type": "str", "default": ""},
             "metrics": {"type": "str", "default": ""},
             "dcgm_level": {"type": "int", "default": 0},
@@ -266,6 +319,7 @@ def main() -> None:
     if node.verdict:
         node.check("driver", lambda: driver(node.verdict, module.params["branch"]))
         node.check("metrics", lambda: metrics(module.params["metrics"], time.time()))
+        node.check("compute", node.compute)
         node.check("all-reduce", node.bandwidth)
         node.check("diagnosis", node.diagnose)
     module.exit_json(changed=False, rackloom_checks=node.checks)

@@ -17,7 +17,7 @@ options:
     type: path
     default: /etc/kubernetes/admin.conf
   checks:
-    description: Names of the checks to make; all when empty.
+    description: Names of the checks to make; all when empty, but for gpu_isolation, which has to be named.
     type: list
     elements: str
     default: []
@@ -40,6 +40,10 @@ options:
     default: cluster.local
   load_balancer:
     description: Whether services of type LoadBalancer get an address here.
+    type: bool
+    default: false
+  gpus_played:
+    description: Whether GPUs are played, and a pod is told of its own by name and has no device file.
     type: bool
     default: false
   certificate_days:
@@ -116,6 +120,10 @@ PATIENCE = 3.0
 ENOUGH_NODES = 8
 FOLDERS = ("/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd", "/var/lib/kubelet/pki")
 API_PORT, KUBELET_PORT = 6443, 10250
+GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")
+GPU_PROBE = (
+    'for d in /dev/nvidia[0-9]*; do [ -e "$d" ] && echo "$d"; done; echo "visible=$NVIDIA_VISIBLE_DEVICES"'
+)
 STUCK_REQUEST = 60
 
 
@@ -472,6 +480,38 @@ class Checks:
                 raise Failed(f"a command in pod {pod} ended with status {status} and said {out!r}")
         return f"of pods on {' and '.join(where)}"
 
+    def asked_gpu_isolation(self, limit: Limit) -> str:
+        """A pod with one GPU sees exactly that one."""
+        offered = {
+            name_of(node): resource
+            for node in self.nodes(limit)
+            for resource in sorted(node["status"].get("allocatable", {}))
+            if resource.startswith(GPU_RESOURCES) and node["status"]["allocatable"][resource] != "0"
+        }
+        ready_ones = [name for name in self.places(limit) if name in offered]
+        if not ready_ones:
+            raise Skipped("no node that takes pods offers GPUs")
+        node, resource = ready_ones[0], offered[ready_ones[0]]
+        space = self.namespace(limit)
+        self.cluster.create([objects.with_gpu("gpu", space, self.image, node, resource)], limit)
+        try:
+            self.await_pods(["gpu"], limit)
+        except Failed as reason:
+            if "Insufficient" in str(reason) or "UnexpectedAdmissionError" in str(reason):
+                raise Skipped(f"all of {resource} on {node} is in use") from None
+            raise
+        status, said = self.cluster.exec(space, "gpu", ["sh", "-c", GPU_PROBE], limit)
+        if status != 0:
+            raise Failed(f"a command in a pod with one {resource} ended with status {status}: {said}")
+        words = said.split()
+        files = [word for word in words if word.startswith("/dev/")]
+        visible = next((word.partition("=")[2] for word in words if word.startswith("visible=")), "")
+        if self.params["gpus_played"]:
+            files = [each for each in visible.split(",") if each]
+        if len(files) != 1:
+            raise Failed(f"a pod with one {resource} on {node} sees {', '.join(files) or 'none'}")
+        return f"one {resource} on {node}: {files[0]}"
+
     def check_certificates(self, limit: Limit) -> str:
         """Every certificate lasts a while yet, those that other nodes show too, and nobody waits for one."""
         requests = self.cluster.items(["certificatesigningrequests"], limit)
@@ -565,6 +605,8 @@ def _shown(whose: str, address: str, port: int) -> certificates.Certificate:
 
 
 ALL = tuple(name.removeprefix("check_") for name in vars(Checks) if name.startswith("check_"))
+ASKED = tuple(name.removeprefix("asked_") for name in vars(Checks) if name.startswith("asked_"))
+"""Those that are made where somebody names them."""
 
 
 def judge(name: str, checks: Checks, seconds: float) -> dict[str, Any]:
@@ -572,7 +614,8 @@ def judge(name: str, checks: Checks, seconds: float) -> dict[str, Any]:
     began = time.monotonic()
     verdict: dict[str, Any] = {"service": "kubernetes", "name": name, "ok": True, "skipped": "", "detail": ""}
     try:
-        verdict["detail"] = getattr(checks, f"check_{name}")(Limit(seconds))
+        call = getattr(checks, f"check_{name}" if name in ALL else f"asked_{name}")
+        verdict["detail"] = call(Limit(seconds))
     except Skipped as reason:
         verdict["skipped"] = verdict["detail"] = str(reason)
     except Failed as reason:
@@ -594,6 +637,7 @@ def main() -> None:
             "nodes": {"type": "list", "elements": "str", "default": []},
             "domain": {"type": "str", "default": "cluster.local"},
             "load_balancer": {"type": "bool", "default": False},
+            "gpus_played": {"type": "bool", "default": False},
             "certificate_days": {"type": "int", "default": 21},
             "clock_seconds": {"type": "float", "default": 2},
             "strict": {"type": "bool", "default": False},
@@ -602,9 +646,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params["checks"] or list(ALL)
-    unknown = sorted(set(wanted) - set(ALL))
+    unknown = sorted(set(wanted) - {*ALL, *ASKED})
     if unknown:
-        module.fail_json(msg=f"no such check: {', '.join(unknown)}; there are {', '.join(ALL)}")
+        module.fail_json(msg=f"no such check: {', '.join(unknown)}; there are {', '.join((*ALL, *ASKED))}")
     if module.check_mode:
         module.exit_json(changed=False, rackloom_checks=[])
     checks = Checks(Cluster(module.params["kubeconfig"]), module.params)

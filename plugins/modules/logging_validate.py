@@ -15,6 +15,11 @@ options:
     description: URL of the log store, without the part that says what is done there.
     type: str
     required: true
+  store:
+    description: Which program it is.
+    type: str
+    choices: [victorialogs, elasticsearch]
+    default: victorialogs
   user:
     description: Name under which it lets itself be searched.
     type: str
@@ -78,7 +83,9 @@ class Store:
     """The log store, as one who searches sees it."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.url = given["server"].rstrip("/") + "/select/logsql/query"
+        self.elastic = given.get("store") == "elasticsearch"
+        place = "/logs-rackloom-*/_search" if self.elastic else "/select/logsql/query"
+        self.url = given["server"].rstrip("/") + place
         word = base64.b64encode(f"{given['user']}:{given['password']}".encode()).decode("ascii")
         self.headers = {"Authorization": f"Basic {word}"}
         self.context = None
@@ -87,12 +94,33 @@ class Store:
 
     def nodes(self, marks: list[str]) -> dict[str, str]:
         """Of these words those that it has, with the node that it has them from. Raises OSError."""
-        query = f"_time:1h program:rackloom-check ({' or '.join(marks)}) | fields _msg, node"
-        data = urllib.parse.urlencode({"query": query}).encode()
-        request = urllib.request.Request(self.url, data, self.headers)  # noqa: S310 - the site's own
+        if self.elastic:
+            found = json.loads(self.ask(json.dumps(search(marks)).encode(), "application/json"))
+            rows = [hit["_source"] for hit in found["hits"]["hits"]]
+        else:
+            query = f"_time:1h program:rackloom-check ({' or '.join(marks)}) | fields _msg, node"
+            answer = self.ask(urllib.parse.urlencode({"query": query}).encode())
+            rows = [json.loads(row) for row in answer.splitlines() if row]
+        said = "message" if self.elastic else "_msg"
+        return {str(row.get(said, "")).rpartition(" ")[2]: str(row.get("node", "")) for row in rows}
+
+    def ask(self, data: bytes, kind: str = "application/x-www-form-urlencoded") -> bytes:
+        """What it answers. Raises OSError."""
+        headers = {**self.headers, "Content-Type": kind}
+        request = urllib.request.Request(self.url, data, headers)  # noqa: S310 - the site's own
         with urllib.request.urlopen(request, timeout=15, context=self.context) as answer:  # noqa: S310
-            rows = [json.loads(row) for row in answer.read().splitlines() if row]
-        return {str(row.get("_msg", "")).rpartition(" ")[2]: str(row.get("node", "")) for row in rows}
+            return bytes(answer.read())
+
+
+def search(marks: list[str]) -> dict[str, Any]:
+    """The words, as Elasticsearch is asked for them."""
+    recent = {"range": {"@timestamp": {"gte": "now-1h"}}}
+    words = {"bool": {"should": [{"match": {"message": mark}} for mark in marks], "minimum_should_match": 1}}
+    return {
+        "size": 2 * AT_ONCE,
+        "_source": ["message", "node"],
+        "query": {"bool": {"filter": [recent, {"term": {"program": "rackloom-check"}}, words]}},
+    }
 
 
 def look(given: dict[str, Any]) -> tuple[dict[str, tuple[str, float]], str]:
@@ -151,6 +179,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "server": {"type": "str", "required": True},
+            "store": {"type": "str", "choices": ["victorialogs", "elasticsearch"], "default": "victorialogs"},
             "user": {"type": "str", "default": "rackloom"},
             "password": {"type": "str", "required": True, "no_log": True},
             "ca_file": {"type": "path", "default": "/etc/rackloom/ca.crt"},

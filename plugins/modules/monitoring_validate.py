@@ -8,7 +8,7 @@ module: monitoring_validate
 short_description: Ask Prometheus and Alertmanager to prove that they work
 description:
   - Of Prometheus it wants every expected target of every node up, services that answer, rules that can be
-    evaluated, and Alertmanagers that it found.
+    evaluated, an answer to what dashboards ask, and Alertmanagers that it found.
   - Of Alertmanager it wants its peers, the alert that always fires, and a test alert that comes out again at a port of
     this host, where the module listens. That alert is C(RackloomCheck); no person is told of it.
   - Changes nothing. Targets that have just been added are waited for.
@@ -41,6 +41,24 @@ options:
     description: Nodes, or addresses of targets that are no nodes, that each job must have up.
     type: dict
     default: {}
+  queries:
+    description: What dashboards ask. Each has to be understood; those that are not quiet have to have an answer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Where it is asked, for people.
+        type: str
+        required: true
+      expr:
+        description: The query.
+        type: str
+        required: true
+      quiet:
+        description: Whether no answer is good news.
+        type: bool
+        default: false
   alertmanagers:
     description: How many Alertmanagers there are.
     type: int
@@ -199,6 +217,31 @@ def rules(prometheus: Server) -> Verdict:
     return not wrong, few(wrong) or f"{len(all_rules)} rules"
 
 
+class Questions:
+    """What dashboards ask; what has had an answer is not asked again."""
+
+    def __init__(self, prometheus: Server, queries: list[dict[str, Any]]) -> None:
+        self.prometheus = prometheus
+        self.count = len(queries)
+        self.left = list(queries)
+
+    def look(self) -> Verdict:
+        """Whether each is understood, and those that should be have an answer."""
+        wrong: dict[str, list[str]] = {}
+        left = []
+        for query in self.left:
+            try:
+                trouble = "" if self.prometheus.query(query["expr"]) or query["quiet"] else "no answer"
+            except Refusal as error:
+                trouble = str(error)
+            if trouble:
+                left.append(query)
+                wrong.setdefault(trouble, []).append(query["name"])
+        self.left = left
+        told = [f"{trouble}: {few(names)}" for trouble, names in wrong.items()]
+        return not left, "; ".join(told) or f"{self.count} queries"
+
+
 def receivers_of(prometheus: Server, expected: int) -> Verdict:
     """Whether Prometheus knows all Alertmanagers, and they could tell whom they had to."""
     active = prometheus.ask("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
@@ -301,6 +344,16 @@ def main() -> None:
             "password": {"type": "str", "required": True, "no_log": True},
             "ca_file": {"type": "path", "required": True},
             "targets": {"type": "dict", "default": {}},
+            "queries": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "expr": {"type": "str", "required": True},
+                    "quiet": {"type": "bool", "default": False},
+                },
+            },
             "alertmanagers": {"type": "int", "default": 0},
             "check_port": {"type": "int", "default": 9799},
             "strict": {"type": "bool", "default": False},
@@ -327,6 +380,9 @@ def main() -> None:
         if {"ping", "blackbox"} & set(given["targets"]):
             verdicts.append(judge(f"services, seen by {host}", lambda: services(prometheus), seconds))
         verdicts.append(judge(f"rules on {host}", lambda: rules(prometheus), seconds))
+        if given["queries"]:
+            asked = Questions(prometheus, given["queries"])
+            verdicts.append(judge(f"dashboards, asked of {host}", asked.look, seconds))
         verdicts.append(
             judge(f"alertmanagers, seen by {host}", lambda: receivers_of(prometheus, count), seconds)
         )

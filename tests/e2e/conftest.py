@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.data.gpu.machine import Machine
 
+if TYPE_CHECKING:
+    from .test_kubernetes import KubeLab
+
+PLAYED = "/var/lib/rackloom/gpu-health/played"
+"""Where the health check of a node with made-up GPUs looks for the machine around them."""
 ROOT = Path(__file__).parents[2]
 NAME = os.environ.get("RACKLOOM_E2E_LAB", "e2e")
 OS = os.environ.get("RACKLOOM_E2E_OS", "debian-12")
@@ -94,6 +103,21 @@ class Lab:
         quoted = command.replace("'", "'\\''")
         return self.ssh("login01", f"runuser -l alice -c '{quoted}'")
 
+    def give(self, node: str, folder: Path, place: str) -> None:
+        """Lay a small folder onto a node."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            tar.add(folder, ".")
+        text = base64.b64encode(packed.getvalue()).decode()
+        self.ssh(node, f"mkdir -p {place} && echo {text} | base64 -d | tar xzf - -C {place} --no-same-owner")
+
+    def play_gpus(self, node: str, folder: Path) -> None:
+        """Have a node's two made-up GPUs answer as real ones do, and all is well with them."""
+        Machine(folder / "machine", {"base": "a100"})
+        self.give(node, folder / "machine", PLAYED)
+        verdict = json.loads(self.ssh(node, "/usr/libexec/rackloom/gpu-health check"))
+        assert verdict["healthy"] and len(verdict["gpus"]) == 2, verdict
+
     def await_that(self, what: str, done: Callable[[], Any], seconds: float = 90) -> Any:
         """Poll until something is true and return it."""
         deadline = time.monotonic() + seconds
@@ -123,3 +147,43 @@ def versions() -> Path:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[KubeLab]:
+    """A lab for Kubernetes, not deployed yet: three control-plane nodes, a worker, and a node of Slurm."""
+    from .test_kubernetes import KubeLab  # noqa: PLC0415 - that one imports this
+
+    lab = KubeLab()
+    try:
+        lab.up(*("--closed", "--kubernetes", "--management", "3", "--compute", "2", "--no-deploy")).must()
+        yield lab
+    finally:
+        if not os.environ.get("RACKLOOM_E2E_KEEP"):
+            lab.call("lab", "down", "--name", lab.name)
+
+
+@pytest.fixture(scope="session")
+def bundle(kube: KubeLab, versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that site takes, made on the side that has the internet."""
+    from .test_kubernetes import STAGES, say  # noqa: PLC0415
+
+    kube.wish()
+    folder = tmp_path_factory.mktemp("disk") / "bundle"
+    words = ("-o", str(folder), "--os", kube.os, "--stages", STAGES, "--versions", str(versions))
+    made = kube.call("bundle", "create", *words).must()
+    say(f"bundle of {made.data['size'] >> 20} MiB made in {made.seconds:.0f} s")
+    installed = kube.call("bundle", "install", str(folder)).must()
+    say(f"installed in {installed.seconds:.0f} s")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first(kube: KubeLab, bundle: Path) -> float:
+    """That cluster, deployed; how many seconds that took."""
+    from .test_kubernetes import say  # noqa: PLC0415
+
+    answer = kube.call("deploy").must()
+    say(f"first deploy {answer.seconds:.0f} s: {answer.data['counts']}")
+    kube.nothing_left()
+    return answer.seconds

@@ -105,6 +105,20 @@ def test_the_controller_restarts_under_a_running_job(lab: Lab) -> None:
     assert restarts.split() == ["COMPLETED"], restarts
 
 
+def test_gpus_are_asked_and_what_cannot_be_asked_says_why(lab: Lab) -> None:
+    answer = lab.call("validate", "gpu").must()
+    checks = {check["name"]: check for check in answer.data["checks"]}
+    isolation = checks.pop("gpu_isolation")
+    assert isolation["ok"] and not isolation["skipped"] and "refused" in isolation["detail"], isolation
+    assert {name.rpartition(" ")[2] for name in checks} == {"gpu01", "gpu02"}
+    for name, check in checks.items():
+        assert check["ok"], check
+        if name.startswith("health of"):
+            assert not check["skipped"] and check["detail"].startswith("2 of 2 well"), check
+        else:
+            assert check["skipped"].partition("skipped: ")[2], check
+
+
 def test_a_broken_gpu_drains_its_node_and_a_mended_one_returns(lab: Lab, tmp_path: Path) -> None:
     """The check that Kubernetes hears of too; `sinfo -R` has what nvidia-smi said, within a minute."""
 
@@ -145,7 +159,7 @@ def test_nodes_are_rebooted_in_waves_and_a_stopped_run_is_gone_on_with(lab: Lab)
     before = {node: started(node) for node in ("gpu01", "gpu02")}
     holds = submit("-w gpu02 -n1 --mem=32M --wrap 'until [ -e /dev/shm/enough ]; do sleep 0.2; done'")
     lab.await_that("the job runs", lambda: state(holds) == "RUNNING")
-    waits = submit("-N2 --exclusive --wrap 'srun hostname'")
+    waits = submit("-N2 --exclusive --mem=32M --wrap 'srun hostname'")
     words = [str(ROOT / ".venv/bin/rackloom"), "nodes", "reboot", "gpu[01-02]", "--config", str(lab.config)]
     process = subprocess.Popen(
         words,

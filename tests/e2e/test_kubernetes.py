@@ -14,14 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import yaml
 
-from .conftest import ROOT, Lab
+from .conftest import PLAYED, ROOT, Answer, Lab
 
 NAME = os.environ.get("RACKLOOM_E2E_KUBERNETES_LAB", "kube")
 STAGES = "mirror,base,slurm,kubernetes"
@@ -29,6 +28,15 @@ CONTROL_PLANE = ("mgmt01", "mgmt02", "mgmt03")
 RECOVERY_SECONDS = 30
 SERVICES, PODS = "10.96.0.0/12", "10.244.0.0/16"
 BUSYBOX = "docker.io/library/busybox"
+WISHES = """
+  gang_scheduling: true
+  queueing:
+    queues:
+      - {name: research, namespaces: [research], quotas: {any: {nvidia.com/gpu: 2}}}
+  addons:
+    kueue: {values: {controllerManager: {manager: {resources: {requests: {cpu: 20m}}}}}}
+"""
+"""What the site has beside what every lab has; the tests of GPUs are about it."""
 WORKLOAD = """
 apiVersion: v1
 kind: List
@@ -92,6 +100,21 @@ class KubeLab(Lab):
         rows = [line.split() for line in said.splitlines()]
         return {row[0] for row in rows if len(row) > 1 and row[1] == "Ready"}
 
+    def wish(self) -> None:
+        """Have the site want what the tests want."""
+        cluster = self.config / "cluster.yml"
+        text = cluster.read_text()
+        assert text.count("\nkubernetes:\n") == 1
+        cluster.write_text(text.replace("\nkubernetes:\n", f"\nkubernetes:{WISHES}"))
+
+    def add_worker(self, node: str) -> Answer:
+        """Have a new node join as a worker beside gpu01."""
+        cluster = self.config / "cluster.yml"
+        text = cluster.read_text()
+        assert text.count("kube_node:\n  - gpu01\n") == 1
+        cluster.write_text(text.replace("kube_node:\n  - gpu01\n", f"kube_node:\n  - gpu01\n  - {node}\n"))
+        return self.call("nodes", "add", node).must()
+
     def cut(self, node: str) -> None:
         """Pull a node's plug."""
         self.call("lab", "power", "--name", self.name, node, "off", "--hard").must()
@@ -117,9 +140,9 @@ class KubeLab(Lab):
 class Asked(threading.Thread):
     """Somebody outside the cluster who asks a page again and again, and notes when it did not answer."""
 
-    def __init__(self, url: str, patience: float = 2) -> None:
+    def __init__(self, url: str, patience: float = 2, said: bytes | None = None) -> None:
         super().__init__(daemon=True)
-        self.url = url
+        self.question = urllib.request.Request(url, data=said)  # noqa: S310 - the cluster's own
         self.patience = patience
         self.answers = 0
         self.failures: list[tuple[float, str]] = []
@@ -134,7 +157,7 @@ class Asked(threading.Thread):
         """Ask once."""
         began = time.monotonic()
         try:
-            with self._opener.open(self.url, timeout=self.patience) as page:
+            with self._opener.open(self.question, timeout=self.patience) as page:
                 page.read()
             self.answers += 1
         except (OSError, ValueError) as error:
@@ -185,38 +208,6 @@ class Writer(threading.Thread):
 def say(text: str) -> None:
     """A figure for who reads the log."""
     print(f"\n    {text}", flush=True)
-
-
-@pytest.fixture(scope="module")
-def kube() -> Iterator[KubeLab]:
-    lab = KubeLab()
-    try:
-        lab.up(*("--closed", "--kubernetes", "--management", "3", "--compute", "2", "--no-deploy")).must()
-        yield lab
-    finally:
-        if not os.environ.get("RACKLOOM_E2E_KEEP"):
-            lab.call("lab", "down", "--name", lab.name)
-
-
-@pytest.fixture(scope="module")
-def bundle(kube: KubeLab, versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything the site takes, made on the side that has the internet."""
-    folder = tmp_path_factory.mktemp("disk") / "bundle"
-    words = ("-o", str(folder), "--os", kube.os, "--stages", STAGES, "--versions", str(versions))
-    made = kube.call("bundle", "create", *words).must()
-    say(f"bundle of {made.data['size'] >> 20} MiB made in {made.seconds:.0f} s")
-    installed = kube.call("bundle", "install", str(folder)).must()
-    say(f"installed in {installed.seconds:.0f} s")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def first(kube: KubeLab, bundle: Path) -> float:
-    """The cluster, deployed; how many seconds that took."""
-    answer = kube.call("deploy").must()
-    say(f"first deploy {answer.seconds:.0f} s: {answer.data['counts']}")
-    kube.nothing_left()
-    return answer.seconds
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +273,36 @@ def test_slurm_runs_jobs_beside_it(kube: KubeLab, first: float) -> None:
     assert "gpu01" not in kube.ssh("login01", "sinfo -h -N -o %N")
 
 
+def test_a_broken_gpu_cordons_its_node_and_a_mended_one_returns(
+    kube: KubeLab, first: float, tmp_path: Path
+) -> None:
+    """The check that Slurm hears of too; `kubectl describe node` has what the kernel said, within a minute."""
+
+    def cordoned() -> bool:
+        return bool(kube.ask("get node gpu01")["spec"].get("unschedulable"))
+
+    def described() -> str:
+        return kube.kubectl("describe node gpu01")
+
+    line = "NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus."
+    reason = "GPU 1: XID 79: the GPU has fallen off the bus"
+    kube.play_gpus("gpu01", tmp_path)
+    try:
+        began = time.monotonic()
+        kube.ssh("gpu01", f"echo '{line}' >> {PLAYED}/kmsg")
+        kube.await_that("gpu01 is cordoned", cordoned, 60)
+        say(f"cordoned after {time.monotonic() - began:.0f} s")
+        kube.await_that("the event", lambda: "GpuUnhealthy" in described().partition("Events:")[2])
+        told = described()
+        assert told.count(reason) >= 3, told  # annotation, condition and event
+        assert "node.kubernetes.io/unschedulable:NoSchedule" in told
+        kube.ssh("gpu01", f"sed -i /Xid/d {PLAYED}/kmsg && /usr/libexec/rackloom/gpu-health clear")
+        kube.await_that("gpu01 takes pods again", lambda: not cordoned(), 60)
+        kube.await_that("the event", lambda: "GpusAreHealthy" in described().partition("Events:")[2])
+    finally:
+        kube.ssh("gpu01", f"rm -rf {PLAYED}")
+
+
 def test_status_asks_kubernetes_too(kube: KubeLab, first: float) -> None:
     rows = kube.call("status").must().data["services"]
     assert all(row["ok"] for row in rows), rows
@@ -332,20 +353,16 @@ def test_the_endpoints_holder_dies(kube: KubeLab, web: str) -> None:
 def _store(kube: KubeLab, on: str) -> bool:
     """Whether every member of the store is ready."""
     pods = kube.ask("get pods -n kube-system -l component=etcd", on)["items"]
-    return sum(_is_ready(pod) for pod in pods) == len(CONTROL_PLANE)
+    return sum(is_ready(pod) for pod in pods) == len(CONTROL_PLANE)
 
 
 def test_a_worker_joins_while_another_is_off(kube: KubeLab, web: str) -> None:
     """It takes work, and the checks name the one that is off and blame nothing else."""
     kube.up("--compute", "3", "--no-deploy").must()
-    cluster = kube.config / "cluster.yml"
-    text = cluster.read_text()
-    assert text.count("kube_node:\n  - gpu01\n") == 1
-    cluster.write_text(text.replace("kube_node:\n  - gpu01\n", "kube_node:\n  - gpu01\n  - gpu03\n"))
     kube.cut("gpu01")
     try:
         kube.await_that("gpu01 is missed", lambda: "gpu01" not in kube.ready_nodes(), 120)
-        answer = kube.call("nodes", "add", "gpu03").must()
+        answer = kube.add_worker("gpu03")
         touched = set(answer.data["hosts"])
         say(f"gpu03 joined in {answer.seconds:.0f} s, touching {', '.join(sorted(touched))}")
         assert "gpu03" in touched and touched <= {"gpu03", *CONTROL_PLANE}
@@ -371,10 +388,10 @@ def test_a_worker_joins_while_another_is_off(kube: KubeLab, web: str) -> None:
 def _carriers(kube: KubeLab) -> set[str]:
     """Nodes with a pod of the workload that is ready."""
     pods = kube.ask("get pods -l app=web")["items"]
-    return {pod["spec"].get("nodeName", "") for pod in pods if _is_ready(pod)}
+    return {pod["spec"].get("nodeName", "") for pod in pods if is_ready(pod)}
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
+def is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod["status"].get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 

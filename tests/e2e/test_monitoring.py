@@ -1,26 +1,43 @@
-"""What is measured and what is logged, on a closed site out of one bundle. The tests run in this order, on one lab."""
+"""What is measured and what is logged, on a closed site with Slurm and Kubernetes out of one bundle.
+
+The tests run in this order, on one lab. One management node is the control plane, behind an address of its own so that
+HAProxy is there too; gpu01 serves Kubernetes and gpu02 Slurm.
+"""
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
+import os
+import re
 import ssl
-import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rackloom.dashboards import DASHBOARDS, Dashboard
 from rackloom.site import secrets
 
-from .conftest import ROOT, Lab
+from .conftest import ROOT
+from .test_kubernetes import KubeLab
 
-STAGES = "mirror,base,gpu,slurm,monitoring,logging"
+STAGES = "mirror,base,gpu,slurm,kubernetes,monitoring,logging"
 PORT = 8099
+ENDPOINT = 10
+"""The address of the cluster's network that no node of a lab has."""
+RECORDED = ROOT / "tests" / "data" / "metrics"
+REPLAYED = "/var/lib/prometheus/node-exporter/replayed.prom"
+HEALTH = "/var/lib/prometheus/node-exporter/rackloom_gpu.prom"
+PATIENCE = 120
 CATCHER = f"""
 import http.server
 class Catcher(http.server.BaseHTTPRequestHandler):
@@ -34,32 +51,38 @@ http.server.HTTPServer(("", {PORT}), Catcher).serve_forever()
 """
 
 
-class SeenLab(Lab):
+class SeenLab(KubeLab):
     """A closed lab with everything that looks at it."""
 
     name = "seen"
     config = ROOT / ".lab" / "seen" / "config"
     os = "debian-12"
 
-    def ask(self, path: str, **words: str) -> Any:
-        """What Prometheus answers."""
-        address = self.addresses["mgmt01"]
-        password = secrets.load(self.config)["monitoring_web_password"]
-        whole = f"https://{address}:9090/prometheus/api/v1/{path}?{urllib.parse.urlencode(words)}"
-        word = base64.b64encode(f"rackloom:{password}".encode()).decode()
-        context = ssl.create_default_context(cadata=secrets.load(self.config)["ca_certificate"])
+    @cached_property
+    def prometheus(self) -> tuple[str, dict[str, str], urllib.request.OpenerDirector]:
+        """Where it is, what opens it, and who trusts the site's authority alone."""
+        kept = secrets.load(self.config)
+        nodes = self.call("lab", "status", "--name", self.name).must().data["nodes"]
+        [address] = [node["address"] for node in nodes if node["name"] == "mgmt01"]
+        word = base64.b64encode(f"rackloom:{kept['monitoring_web_password']}".encode()).decode()
+        context = ssl.create_default_context(cadata=kept["ca_certificate"])
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
-        request = urllib.request.Request(whole, headers={"Authorization": f"Basic {word}"})
+        return f"https://{address}:9090/prometheus/api/v1", {"Authorization": f"Basic {word}"}, opener
+
+    def told_by_prometheus(self, path: str, **words: str) -> Any:
+        """What Prometheus answers."""
+        url, headers, opener = self.prometheus
+        place = f"{url}/{path}?{urllib.parse.urlencode(words)}"
+        request = urllib.request.Request(place, headers=headers)  # noqa: S310 - a daemon of the lab
         with opener.open(request, timeout=30) as answer:
             return json.load(answer)["data"]
 
-    @property
-    def addresses(self) -> dict[str, str]:
-        """Of the nodes."""
-        nodes = self.call("lab", "status", "--name", self.name).must().data["nodes"]
-        return {node["name"]: node["address"] for node in nodes}
+    def rows(self, expr: str) -> list[dict[str, Any]]:
+        """What it knows now."""
+        found: list[dict[str, Any]] = self.told_by_prometheus("query", query=expr)["result"]
+        return found
 
     def pages(self) -> list[dict[str, Any]]:
         """What the receiver was told."""
@@ -82,30 +105,25 @@ def say(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def quick_versions() -> Path:
-    """The real programs that are no packages."""
-    argv = [str(ROOT / "tests/upstream/build.py"), "build", "victoria-logs"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Path(done.stdout.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def seen(quick_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeenLab]:
+def seen(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeenLab]:
     """A site with all of it, deployed."""
     lab = SeenLab()
     try:
-        lab.up("--closed", "--compute", "2", "--no-deploy").must()
+        lab.up("--closed", "--kubernetes", "--management", "1", "--compute", "2", "--no-deploy").must()
         path = lab.config / "cluster.yml"
         data = yaml.safe_load(path.read_text())
         data["monitoring"] = {
             "scrape_interval": "10s",
             "receivers": [{"name": "oncall", "webhook": {"url": f"http://login01:{PORT}/"}}],
+            # Word that something is over would come after five minutes.
+            "routes": [{"receiver": "oncall", "wait": "5s", "interval": "10s"}],
         }
         data["logging"] = {"retention": {"time": "7d"}}
+        network = ipaddress.ip_network(data["networks"]["cluster"]["cidr"])
+        data["kubernetes"]["endpoint"] = {"address": str(network[ENDPOINT])}
         path.write_text(yaml.safe_dump(data, sort_keys=False))
         folder = tmp_path_factory.mktemp("disk") / "bundle"
-        words = ("-o", str(folder), "--os", lab.os, "--stages", STAGES, "--versions", str(quick_versions))
+        words = ("-o", str(folder), "--os", lab.os, "--stages", STAGES, "--versions", str(versions))
         lab.call("bundle", "create", *words).must()
         lab.call("bundle", "install", str(folder)).must()
         lab.ssh("login01", f"systemd-run --unit=catcher python3 -c '{CATCHER}'")
@@ -113,7 +131,8 @@ def seen(quick_versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         say(f"deployed in {answer.seconds:.0f} s: {answer.data['counts']}")
         yield lab
     finally:
-        lab.call("lab", "down", "--name", lab.name)
+        if not os.environ.get("RACKLOOM_E2E_KEEP"):
+            lab.call("lab", "down", "--name", lab.name)
 
 
 def test_everything_that_should_be_measured_is(seen: SeenLab) -> None:
@@ -121,8 +140,73 @@ def test_everything_that_should_be_measured_is(seen: SeenLab) -> None:
     for check in answer.data["checks"]:
         say(f"{check['name']}: {check['detail']}")
         assert check["ok"], check
-    jobs = {target["labels"]["job"] for target in seen.ask("targets")["activeTargets"]}
+    jobs = {target["labels"]["job"] for target in seen.told_by_prometheus("targets")["activeTargets"]}
     assert {"node", "slurm", "prometheus", "alertmanager"} <= jobs
+    assert {"apiserver", "kubelet", "cadvisor", "kube_state"} <= jobs
+
+
+def filled(expr: str, dashboard: Dashboard, jobs: list[str]) -> list[str]:
+    """A panel's query as Grafana would ask it: of all nodes, and of each of these jobs."""
+    expr = expr.replace("$__rate_interval", "1m").replace("$__range", "15m")
+    for variable in dashboard.variables:
+        if variable.many:
+            expr = re.sub(rf"\${variable.name}\b", ".*", expr)
+    return [re.sub(r"\$jobid\b", job, expr) for job in jobs] if "$jobid" in expr else [expr]
+
+
+@contextmanager
+def busy(seen: SeenLab) -> Iterator[list[str]]:
+    """Slurm has a job that has ended and one that has a GPU, and the GPUs say what GPUs once said elsewhere."""
+    submit = "cd /tmp && sbatch --parsable -o /dev/null"
+    work = 'timeout 3 sh -c "while :; do :; done" || true'
+    ended = seen.as_user(f"{submit} --wrap '{work}'").split(";")[0]
+    running = seen.as_user(f"{submit} -w gpu02 --gres=gpu:1 --wrap 'sleep 900'").split(";")[0]
+    texts = [(RECORDED / "dcgm.prom").read_text()]
+    texts += [line for line in (RECORDED / "composed.prom").read_text().splitlines() if "smartmon_" in line]
+    # The health check itself knows nothing of GPUs that are played; what it says of all of them it says here of each.
+    health = seen.ssh("gpu02", f"grep -w rackloom_gpu_healthy {HEALTH}").splitlines()
+    texts += [line.replace('gpu="all"', 'gpu="0"') for line in health]
+    recorded = "\n".join(texts)
+    try:
+        seen.ssh("gpu02", f"cat > {REPLAYED} <<'END'\n{recorded}\nEND")
+        state = f"sacct -n -X -P -j {ended} -o State"
+        seen.await_that("the job ends", lambda: seen.ssh("login01", state) == "COMPLETED")
+        seen.ssh("mgmt01", "systemctl start rackloom-slurm-metrics@accounting.service")
+        yield [ended, running]
+    finally:
+        seen.ssh("gpu02", f"rm -f {REPLAYED}")
+        seen.as_user(f"scancel {running}")
+
+
+def test_every_panel_has_an_answer(seen: SeenLab) -> None:
+    """Of every dashboard, GPUs and jobs among them; a panel whose silence is good news has to be understood."""
+    with busy(seen) as jobs:
+        asked = [
+            (f"{dashboard.title}: {panel.title} {number}", filled(query.expr, dashboard, jobs), panel.quiet)
+            for dashboard in DASHBOARDS
+            for panel in dashboard.panels()
+            for number, query in enumerate(panel.queries, 1)
+        ]
+        loud = sum(not quiet for _, _, quiet in asked)
+        began, left = time.monotonic(), asked
+        while left and time.monotonic() - began < PATIENCE:
+            # Prometheus refuses what it does not understand, and that raises.
+            answers = [(one, [seen.rows(expr) for expr in one[1]]) for one in left]
+            left = [one for one, found in answers if not one[2] and not any(found)]
+            time.sleep(0.5)
+        say(f"{len(asked)} queries of {len(DASHBOARDS)} dashboards, {loud} of which must have an answer")
+        assert not [(name, exprs) for name, exprs, _ in left]
+
+
+def test_kubernetes_and_its_door_are_measured(seen: SeenLab) -> None:
+    """Numbers that agree with what Kubernetes itself says."""
+    pods = seen.ask("get pods -A")["items"]
+    [counted] = seen.rows("sum(kube_pod_status_phase == 1)")
+    assert int(counted["value"][1]) == len(pods)
+    ready = seen.rows('kube_node_status_condition{condition="Ready", status="true"} == 1')
+    assert {row["metric"]["node"] for row in ready} == {"mgmt01", "gpu01"}
+    for expr in ("etcd_server_has_leader == 1", 'haproxy_backend_active_servers{proxy="kubernetes"} == 1'):
+        assert [row["metric"]["node"] for row in seen.rows(expr)] == ["mgmt01"], expr
 
 
 def test_a_line_of_every_node_is_found(seen: SeenLab) -> None:
@@ -135,10 +219,12 @@ def test_a_line_of_every_node_is_found(seen: SeenLab) -> None:
 def test_a_second_deploy_changes_nothing(seen: SeenLab) -> None:
     answer = seen.call("deploy").must()
     assert not any(counts["changed"] for counts in answer.data["hosts"].values()), answer.said
-    assert seen.call("lab", "status", "--name", seen.name).must().data["escapes"]["packets"] == 0
+    seen.nothing_left()
 
 
 def test_a_dead_node_is_one_page_and_its_return_another(seen: SeenLab) -> None:
+    # What the replayed GPUs had to say is nobody's business here.
+    seen.ssh("login01", "rm -f /var/tmp/pages")
     seen.call("lab", "power", "--name", seen.name, "gpu02", "off", "--hard").must()
     try:
         [page] = seen.await_that("a page about the node", lambda: seen.told("NodeDown", "firing"), 300)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 from tests.daemons import free_port
+from tests.render.doors import ask, authority, certify, front_door
+from tests.render.doors import served as nginx
 from tests.tools import tool
 
-from rackloom.site.authority import issue, make_authority, make_key
-
-ROOT = Path(__file__).parents[2]
-ROLE = ROOT / "roles" / "front_door"
-DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 PAGE = {"name": "prometheus", "title": "Metrics", "user": "rackloom"}
 PASSWORD = 'a "quoted" {{ password }} $remote_user; with \\ signs'
 Render = Callable[..., Path]
@@ -35,42 +27,12 @@ Render = Callable[..., Path]
 @pytest.fixture
 def render(tmp_path: Path) -> Render:
     """Writes nginx.conf with everything that it names beside it."""
-    key = make_key()
-    (tmp_path / "ca.crt").write_text(make_authority(key))
-    made = issue(key, (tmp_path / "ca.crt").read_text(), "door", ["door", "127.0.0.1"])
-    (tmp_path / "server.key").write_text(made.key)
-    (tmp_path / "server.crt").write_text(made.certificate)
+    certify(tmp_path, authority(), "door", "door")
     (tmp_path / "users").write_text("admin:x\n")
     (tmp_path / "www").mkdir()
 
     def run(template: str = "nginx.conf.j2", **inputs: Any) -> Path:
-        variables = {
-            **DEFAULTS,
-            "front_door_address": "127.0.0.1",
-            "front_door_ipv6": False,
-            "__front_door_os": {"http_user": "root"},
-            "__front_door_folder": str(tmp_path / "www"),
-            "__front_door_runbooks": [],
-            **inputs,
-        }
-        variables["__front_door_sso"] = variables["front_door_sso"].get("url", "")
-        loader = DataLoader()
-        loader.set_basedir(str(ROLE))
-        source = trust_as_template((ROLE / "templates" / template).read_text())
-        text = Templar(loader=loader, variables=variables).template(
-            source, overrides={"trim_blocks": True, "lstrip_blocks": True}
-        )
-        text = text.replace("/etc/rackloom/front-door", str(tmp_path)).replace(
-            "/var/log/nginx", str(tmp_path)
-        )
-        text = text.replace("/run/rackloom-front-door.pid", f"{tmp_path}/pid")
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        text = text.replace(
-            "http {\n", "http {\n" + "".join(f"{kind}_temp_path {tmp_path}/t;\n" for kind in kinds), 1
-        )
-        path = tmp_path / template.removesuffix(".j2")
-        path.write_text(text)
-        return path
+        return front_door(tmp_path, template, **inputs)
 
     return run
 
@@ -149,35 +111,8 @@ def served_with_tls(render: Render, tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def ask(port: int, path: str, **headers: str) -> http.client.HTTPResponse:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
-    connection.request("GET", path, headers=headers)
-    return connection.getresponse()
-
-
-@contextmanager
-def door(path: Path, port: int) -> Iterator[None]:
-    """An nginx with this configuration, once it answers."""
-    argv = [str(tool("nginx", "nginx")), "-e", "stderr", "-c", str(path), "-g", "daemon off;"]
-    log = path.parent / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(argv, stdout=stream, stderr=stream)
-    try:
-        end = time.monotonic() + 20
-        while True:
-            try:
-                assert ask(port, "/healthy").read() == b"well\n"
-                break
-            except OSError:
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
+def door(path: Path, port: int) -> AbstractContextManager[None]:
+    return nginx(path, port, "/healthy")
 
 
 def test_the_sign_on_service_decides_who_comes_in(render: Render, served: str, tmp_path: Path) -> None:

@@ -15,6 +15,30 @@ from tests.daemons import UPSTREAM, program
 
 ROOT = Path(__file__).parents[2]
 POOL = ["192.0.2.200-192.0.2.220", "192.0.2.240/29", "192.0.2.250", "2001:db8::7"]
+QUEUES: dict[str, Any] = {
+    "kinds": {"a100": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}, "l40s": {}, "any": {}},
+    "uncounted": ["ephemeral-storage"],
+    "queues": [
+        {
+            "name": "research",
+            "cohort": "site",
+            "namespaces": ["research", "thesis"],
+            "groups": [
+                {
+                    "resources": ["nvidia.com/gpu"],
+                    "kinds": {"a100": {"nvidia.com/gpu": "8"}, "l40s": {"nvidia.com/gpu": "4"}},
+                },
+                {"resources": ["cpu", "memory"], "kinds": {"any": {"cpu": "64", "memory": "1Ti"}}},
+            ],
+        },
+        {
+            "name": "teaching",
+            "cohort": "",
+            "namespaces": ["thesis"],
+            "groups": [{"resources": ["nvidia.com/gpu"], "kinds": {"l40s": {"nvidia.com/gpu": "2"}}}],
+        },
+    ],
+}
 EVERYTHING: dict[str, Any] = {
     "kube_addons_enabled": {
         **{
@@ -23,7 +47,10 @@ EVERYTHING: dict[str, Any] = {
         },
         "nfs": {"server": "nfs.example.com", "path": "/export", "mount_options": ["nfsvers=4.2"]},
         "node_problem_detector": None,
+        "kube_state_metrics": {},
+        **{name: {} for name in ("kueue", "volcano", "kuberay", "jupyterhub")},
     },
+    "kube_addons_queues": QUEUES,
     "kube_addons_load_balancer_pool": POOL,
     "kube_addons_nodes": 5,
 }
@@ -119,6 +146,7 @@ def test_a_pool_is_installed_after_what_defines_it_and_only_where_there_is_one()
 @pytest.mark.parametrize("release", WITH_OBJECTS)
 def test_objects_are_whole_and_in_the_namespace_of_their_release(release: dict[str, Any]) -> None:
     everywhere = {"ClusterRole", "ClusterRoleBinding", "StorageClass", "GatewayClass"}
+    everywhere |= {"ClusterQueue", "ResourceFlavor"}
     seen = set()
     for each in objects(release):
         assert each["apiVersion"]
@@ -149,7 +177,9 @@ def test_objects_fit_together(release: dict[str, Any]) -> None:
         if each["kind"].endswith("RoleBinding"):
             role = (each["roleRef"]["kind"], each["roleRef"]["name"])
             assert role in there or role[1].startswith("system:")
-            assert all(("ServiceAccount", subject["name"]) in there for subject in each["subjects"])
+            # Users are of no namespace: they are who a certificate says that they are.
+            accounts = [one for one in each["subjects"] if one["kind"] != "User"]
+            assert all(("ServiceAccount", subject["name"]) in there for subject in accounts)
         if each["kind"] == "Service":
             pods = [other["spec"]["template"] for other in objects(release) if other["kind"] == "Deployment"]
             ports = {port["name"] for port in within(pods, "ports") for port in port}
@@ -207,6 +237,65 @@ def test_policies_can_be_left_to_somebody_else() -> None:
     assert [each["name"] for each in releases] == ["flannel"]
 
 
+def test_queues_stand_where_their_jobs_are() -> None:
+    releases = {
+        (each["namespace"], each["name"]): each
+        for each in told("kube_addons", "__kube_addons_releases", EVERYTHING)
+        if each["title"] == "kueue" and "manifests" in each
+    }
+    assert {namespace for namespace, _ in releases} == {"kueue-system", "research", "thesis"}
+    assert all(each["after"] == ["kueue"] for each in releases.values())
+    ways = {
+        namespace: {each["metadata"]["name"]: each["spec"]["clusterQueue"] for each in objects(release)}
+        for (namespace, _), release in releases.items()
+        if namespace != "kueue-system"
+    }
+    assert ways == {
+        "research": {"default": "research", "research": "research"},
+        "thesis": {"default": "research", "research": "research", "teaching": "teaching"},
+    }
+    found = {
+        (each["kind"], each["metadata"]["name"]): each["spec"]
+        for each in objects(releases["kueue-system", "kueue-queues"])
+    }
+    assert {name for kind, name in found if kind == "ResourceFlavor"} == set(QUEUES["kinds"])
+    research, teaching = (found["ClusterQueue", name] for name in ("research", "teaching"))
+    assert research["cohortName"] == "site" and "cohortName" not in teaching
+    [allowed] = research["namespaceSelector"]["matchExpressions"]
+    assert allowed["values"] == ["research", "thesis"]
+    quotas = {
+        (flavor["name"], each["name"]): each["nominalQuota"]
+        for group in research["resourceGroups"]
+        for flavor in group["flavors"]
+        for each in flavor["resources"]
+    }
+    assert quotas == {
+        ("a100", "nvidia.com/gpu"): "8",
+        ("l40s", "nvidia.com/gpu"): "4",
+        ("any", "cpu"): "64",
+        ("any", "memory"): "1Ti",
+    }
+
+
+def test_pods_outside_the_queues_namespaces_never_wait_for_kueue() -> None:
+    def config(given: dict[str, Any]) -> dict[str, Any]:
+        releases = told("kube_addons", "__kube_addons_releases", given)
+        [release] = [each for each in releases if each["name"] == "kueue"]
+        read: dict[str, Any] = yaml.safe_load(
+            release["values"]["managerConfig"]["controllerManagerConfigYaml"]
+        )
+        return read
+
+    with_queues = config(EVERYTHING)
+    [chosen] = with_queues["managedJobsNamespaceSelector"]["matchExpressions"]
+    assert (chosen["operator"], chosen["values"]) == ("In", ["research", "thesis"])
+    assert with_queues["resources"]["excludeResourcePrefixes"] == ["ephemeral-storage"]
+    [nobody] = config({"kube_addons_enabled": {"kueue": None}})["managedJobsNamespaceSelector"][
+        "matchExpressions"
+    ]
+    assert nobody["operator"] == "In" and len(nobody["values"]) == 1
+
+
 HELM = program("helm", "helm")
 COREDNS = program("coredns", "coredns")
 
@@ -217,7 +306,7 @@ def chart(name: str) -> str:
 
 
 @pytest.mark.skipif(not HELM, reason="helm was not built on this machine")
-@pytest.mark.parametrize("name", ["flannel", "metallb", "metrics-server"])
+@pytest.mark.parametrize("name", ["flannel", "kueue", "metallb", "metrics-server", "volcano"])
 def test_charts_take_the_values(name: str) -> None:
     if not chart(name):
         pytest.skip(f"the chart of {name} was not taken out of its module on this machine")
@@ -234,8 +323,18 @@ def test_charts_take_the_values(name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    images = {image for each in yaml.safe_load_all(done.stdout) for image in within(each, "image")}
-    assert {image for image in images if isinstance(image, str)} == {
+    images = {
+        image
+        for each in yaml.safe_load_all(done.stdout)
+        for image in within(each, "image")
+        if isinstance(image, str)  # schemas have fields of that name too
+    }
+    if name == "volcano":  # names its images itself, and is told the tags alone
+        assert images == {
+            f"{image}:{record['tag']}" for image, record in RECORDS.items() if "/volcanosh/" in image
+        }
+        return
+    assert images == {
         f"{each['repository']}:{each['tag']}"
         for each in within(release["values"], "image")
         if isinstance(each, dict) and "repository" in each
@@ -290,4 +389,5 @@ def test_only_what_is_enabled_is_fetched() -> None:
     assert names({"local_path": {}, "gateway": {}}) == {"helm", "gateway-api"}
     assert names(EVERYTHING["kube_addons_enabled"]) == {
         *("helm", "gateway-api", "metallb", "metrics-server", "cert-manager"),
+        *("kueue", "volcano", "kuberay-operator", "jupyterhub"),
     }

@@ -65,6 +65,28 @@ def test_no_password_is_on_the_stores_command_line() -> None:
     assert "maxDiskSpaceUsageBytes" not in rendered("log-store.service.j2")
 
 
+def test_a_store_has_another_life_after_it_was_killed_only(tmp_path: Path) -> None:
+    script, now = ROLE / "files" / "log-store-life", tmp_path / "now"
+    data = tmp_path / "data"
+    data.mkdir()
+
+    def tell(word: str, result: str = "success") -> str:
+        env = {"PATH": "/usr/bin:/bin", "SERVICE_RESULT": result}
+        subprocess.run(["sh", str(script), str(data), str(now), word], env=env, check=True)
+        return now.read_text()
+
+    first = tell("begin")
+    assert first.startswith("LIFE=")
+    tell("end")
+    assert tell("begin") == first, "it was stopped"
+    for result in ("signal", "core-dump", "timeout", "watchdog", "exit-code"):
+        before = now.read_text()
+        tell("end", result)
+        assert tell("begin") != before, result
+    before = now.read_text()
+    assert tell("begin") != before, "a power cut tells nobody"
+
+
 @pytest.mark.parametrize(("most", "fits"), [(0, True), (1, True), (10**12, False)])
 def test_a_limit_that_the_disk_cannot_hold_is_refused(tmp_path: Path, most: int, fits: bool) -> None:
     asked = tmp_path / "disk.json"

@@ -91,6 +91,11 @@ class Project:
         return HERE / (self.source or self.name)
 
     @property
+    def sources(self) -> list[Path]:
+        """Go files of ours beside its go.mod: a program of tests that stands on the modules."""
+        return sorted(self.folder.glob("*.go"))
+
+    @property
     def needs(self) -> set[str]:
         """Projects whose packages its images stand on."""
         return {image["base"] for image in self.images.values() if "base" in image} - {self.name}
@@ -219,6 +224,7 @@ def key_of(name: str) -> str:
         parts += [candidates(tuple(packages))] if packages else []
     if not project.packages:
         parts += [(project.folder / file).read_text(encoding="utf-8") for file in ("go.mod", "go.sum")]
+        parts += [path.read_text(encoding="utf-8") for path in project.sources]
         parts.append(run(["go", "env", "GOVERSION", "GOFLAGS", "GOEXPERIMENT", "GOAMD64"]))
     parts += [key_of(other) for other in sorted(project.needs)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -698,6 +704,11 @@ def pin(name: str, version: str) -> None:
             lines += [f"require {project.fork_of} v{version}", ""]
             (folder / "go.mod").write_text("\n".join(lines), encoding="utf-8")
             run(["go", "list", "-mod=mod", "-deps", *packages], cwd=folder, env=env)
+        elif project.sources:
+            for path in project.sources:
+                shutil.copy(path, folder)
+            run(["go", "get", *(f"{module}@v{version}" for module in project.modules)], cwd=folder, env=env)
+            run(["go", "mod", "tidy"], cwd=folder, env=env)
         else:
             tools = [f"{package}@v{version}" for package in packages]
             # what has no program is a module that only its files are taken of

@@ -131,7 +131,14 @@ def test_a_bad_node_is_cordoned_with_the_reason_and_comes_back(cluster: Cluster,
     assert not node["spec"].get("unschedulable") and health.ANNOTATION not in node["metadata"].get(
         "annotations", {}
     )
-    assert "all GPUs are well" in cluster.ask("describe", "node", "gpu01")
+    said = cluster.ask("describe", "node", "gpu01")
+    assert "all GPUs are well" in said and "GpusAreHealthy" in said
+    events = json.loads(cluster.ask("get", "events", "--output=json"))["items"]
+    assert [(event["type"], event["reason"]) for event in events] == [
+        ("Warning", "GpuUnhealthy"),
+        ("Normal", "GpusAreHealthy"),
+    ]
+    assert said.partition("Events:")[2].count("rackloom-gpu-health") == len(events)
 
 
 def test_a_cordon_of_somebody_else_stays(cluster: Cluster, health: ModuleType) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.daemons import free_port, running
+from tests.render.test_elastic import Role
 
 if TYPE_CHECKING:
     from tests.upstream.conftest import Built
@@ -37,12 +38,31 @@ class Store:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/logs"
 
+    @property
+    def argv(self) -> list[str]:
+        argv = [self.program, f"-httpListenAddr=127.0.0.1:{self.port}", "-http.pathPrefix=/logs"]
+        return [*argv, f"-storageDataPath={self.folder / 'data'}", "-retentionPeriod=10y"]
+
+    def answers(self) -> bool:
+        return self.get("/health") == "OK"
+
     @contextmanager
     def up(self) -> Iterator[None]:
-        argv = [self.program, f"-httpListenAddr=127.0.0.1:{self.port}", "-http.pathPrefix=/logs"]
-        argv += [f"-storageDataPath={self.folder / 'data'}", "-retentionPeriod=10y"]
-        with running(argv, self.folder / "store.log", lambda: self.get("/health") == "OK"):
+        with running(self.argv, self.folder / "store.log", self.answers):
             yield
+
+    @contextmanager
+    def alive(self, life: str) -> Iterator[None]:
+        """Up until it is killed; its answers tell the life in the header that the door translates."""
+        argv = [*self.argv, "-inmemoryDataFlushInterval=1s", f"-http.header.frameOptions={life}"]
+        with (self.folder / "store.log").open("ab") as log:
+            process = subprocess.Popen(argv, stdout=log, stderr=log)
+            try:
+                until(self.answers)
+                yield
+            finally:
+                process.kill()
+                process.wait()
 
     def get(self, path: str, **query: str) -> str:
         data = urllib.parse.urlencode(query).encode() if query else None
@@ -92,6 +112,7 @@ time.sleep(60)
     )
     journal.chmod(0o755)
     settings = {"server": store.url, "node": "n1", "ca": "", "certificate": "", "key": "", "timeout": 5}
+    settings |= {"life": "X-Frame-Options", "settle": 6}
     config = tmp_path / "shipper.json"
     config.write_text(json.dumps(settings))
     env = {**os.environ, "STATE_DIRECTORY": str(tmp_path), "PATH": f"{binaries}:{os.environ['PATH']}"}
@@ -117,6 +138,30 @@ def test_nothing_is_lost_when_both_sides_stop(
     assert unique == LINES
     assert everything - unique <= LINES // 100
     assert time.monotonic() - began < 60
+
+
+def test_a_store_that_is_killed_gets_again_what_it_lost(
+    store: Store, ship: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    """Twice while lines flow, and once when all were confirmed a moment ago and nobody says any more."""
+    process = ship()
+
+    def lives() -> bool:  # as systemd does
+        nonlocal process
+        if process.poll() is not None:
+            process = ship()
+        return True
+
+    try:
+        for life, share in (("one", 0.3), ("two", 0.6), ("three", 1.0)):
+            with store.alive(life):
+                until(lambda share=share: lives() and store.counted("program:app")[1] >= LINES * share)  # type: ignore[misc]
+        with store.alive("four"):
+            assert store.counted("program:app")[1] < LINES, "nothing was lost, so nothing was tried"
+            until(lambda: lives() and store.counted("program:app")[1] == LINES)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 def test_lines_are_found_by_what_validation_asks(store: Store, tmp_path: Path) -> None:
@@ -196,3 +241,76 @@ def test_filebeat_ships_to_the_stores_bulk_interface(store: Store, built: Build,
         everything, unique = store.counted("agent.type:filebeat")
     assert unique == LINES
     assert everything - unique <= LINES // 100
+
+
+JOURNAL: list[tuple[dict[str, Any], dict[str, str]]] = [
+    (
+        {"message": "hello", "syslog": {"identifier": "sshd"}, "log": {"syslog": {"priority": 4}},
+         "systemd": {"unit": "session-31.scope"}, "journald": {"uid": 0, "pid": 7}},
+        {"message": "hello", "program": "sshd", "level": "warning", "unit": "session.scope", "uid": "0",
+         "user": "root", "pid": "7"},
+    ),
+    (
+        {"message": "slurmctld: error: JobId=34 is gone", "syslog": {"identifier": "slurmctld", "priority": 6},
+         "systemd": {"unit": "slurmctld.service"}, "journald": {"uid": 64030}},
+        {"message": "slurmctld: error: JobId=34 is gone", "program": "slurmctld", "level": "error",
+         "unit": "slurmctld.service", "job_id": "34", "uid": "64030"},
+    ),
+    (
+        {"message": "out of the job", "syslog": {"identifier": "python3", "priority": 6},
+         "systemd": {"unit": "slurmstepd.scope", "cgroup": "/system.slice/slurmstepd.scope/job_12/step_0/user"}},
+        {"message": "out of the job", "program": "python3", "level": "info", "unit": "slurmstepd.scope",
+         "job_id": "12"},
+    ),
+    (
+        {"message": "NVRM: Xid", "systemd": {"transport": "kernel"}, "syslog": {"identifier": "kernel", "priority": 3}},
+        {"message": "NVRM: Xid", "program": "kernel", "level": "error", "unit": "kernel"},
+    ),
+    (
+        {"message": "in a pod", "process": {"name": "sh", "pid": 9}, "user": {"id": "2001"},
+         "systemd": {"cgroup": "/kubepods/besteffort/pod0f0f0f0f_0000_4000_8000_00000000beef/x"}},
+        {"message": "in a pod", "program": "sh", "unit": "sh", "pid": "9", "uid": "2001", "user": "ada",
+         "pod_uid": "0f0f0f0f-0000-4000-8000-00000000beef"},
+    ),
+]  # fmt: skip
+"""Events as Filebeat's journal input makes them (its fields by name), and what becomes of them."""
+
+
+@pytest.mark.long
+def test_what_filebeat_reads_in_the_journal_has_the_stores_own_fields(built: Build, tmp_path: Path) -> None:
+    """The input itself cannot be had here; all that comes after it is the real program."""
+    role = Role(
+        "filebeat",
+        filebeat_users={"0": "root", "2001": "ada"},
+        __filebeat_etc=str(tmp_path),
+        filebeat_settings={"output": {"file": {"path": str(tmp_path), "filename": "out"}}},
+    )
+    settings = role.settings("filebeat.yml.j2")
+    del settings["output"]["elasticsearch"]
+    events = tmp_path / "events.ndjson"
+    events.write_text("".join(f"{json.dumps(event)}\n" for event, _ in JOURNAL))
+    parsers = [{"ndjson": {"target": "", "overwrite_keys": True}}]
+    settings["filebeat.inputs"] = [
+        {"type": "filestream", "id": "events", "paths": [str(events)], "parsers": parsers}
+    ]
+    config = tmp_path / "filebeat.yml"
+    config.write_text(json.dumps(settings))
+    config.chmod(0o600)
+
+    def lines() -> list[dict[str, Any]]:
+        found = [*tmp_path.glob("out*")]
+        return [json.loads(row) for row in found[0].read_text().splitlines()] if found else []
+
+    argv = [
+        built("filebeat").program("filebeat"),
+        "-e",
+        "-c",
+        str(config),
+        "--path.home",
+        str(tmp_path / "home"),
+    ]
+    with running(argv, tmp_path / "filebeat.log", lambda: len(lines()) >= len(JOURNAL), 60):
+        rows = {row["message"]: row for row in lines()}
+    for _, wanted in JOURNAL:
+        row = {key: value for key, value in rows[wanted["message"]].items() if key[0] != "@"}
+        assert row == {**wanted, "node": "cn01"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import yaml
 from testinfra.host import Host
 
 
@@ -34,3 +35,26 @@ def test_a_node_without_a_gpu_has_none_of_it(host: Host) -> None:
     other = host.get_host("ansible://cpu01", ansible_inventory=host.backend.ansible_inventory)
     assert not other.exists("nvidia-smi") and not other.exists("dcgmi")
     assert not other.file("/etc/modprobe.d/rackloom-nouveau.conf").exists
+
+
+def test_the_next_start_cuts_the_gpus_and_a_deploy_does_not(host: Host) -> None:
+    """What mig-parted's unit is told: ours, though its package says that nothing is cut."""
+    assert not host.file("/run/cut").exists
+    assert host.check_output("systemctl is-enabled nvidia-mig-manager.service") == "enabled"
+    host.check_output("systemctl start nvidia-mig-manager.service")
+    chosen, _, text = host.check_output("cat /run/cut; rm /run/cut").partition("\n")
+    told = yaml.safe_load(text)
+    assert told["version"] == "v1" and list(told["mig-configs"]) == [chosen]
+    first, second = told["mig-configs"][chosen]
+    assert first == {"devices": [0], "mig-enabled": True, "mig-devices": {"3g.20gb": 2}}
+    assert second == {"devices": [1], "mig-enabled": False}
+    before = host.check_output("systemctl show --property=Before --value nvidia-mig-manager.service").split()
+    assert {"slurmd.service", "kubelet.service"} <= set(before)
+
+
+def test_network_cards_have_their_software(host: Host) -> None:
+    """The real program finds its library, and no card: it says so in one way or the other, as the kernel has it."""
+    done = host.run("ibv_devices")
+    assert "node GUID" in done.stdout or "IB devices" in done.stderr, done
+    loaded = host.check_output("systemd-analyze cat-config modules-load.d")
+    assert "nvidia-peermem" in loaded.splitlines()

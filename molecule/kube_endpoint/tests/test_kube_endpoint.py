@@ -88,6 +88,14 @@ def test_an_api_server_that_died_is_not_asked(one: Host) -> None:
     await_that("both answer", lambda: {answer(one) for _ in range(8)} == {"one", "two"})
 
 
+def test_its_metrics_are_told_to_the_host_alone(one: Host) -> None:
+    """The node exporter passes them on."""
+    ask = "python3 -c 'from urllib.request import *; print(urlopen(\"http://{}:7444/metrics\").read().decode())'"
+    told = one.check_output(ask.format("127.0.0.1"))
+    assert 'haproxy_backend_active_servers{proxy="kubernetes"} 2' in told
+    assert one.run(ask.format(one.ansible.get_variables()["rackloom_address"])).rc != 0
+
+
 def test_the_password_is_for_root_alone(one: Host) -> None:
     assert one.file("/etc/keepalived/keepalived.conf").mode == 0o600
 

@@ -25,9 +25,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +48,15 @@ PATHS = {
     "verdict": "/run/rackloom/gpu-health.json",
     "state": "/var/lib/rackloom/gpu-health/state.json",
     "slurm_health": "/usr/libexec/rackloom/slurm-health",
+    "played": "/var/lib/rackloom/gpu-health/played",
+}
+"""`played`: where GPUs are device files and no more, a folder of this name plays bus, driver, log and programs too."""
+PLAYED_PATHS = {
+    "pci": "pci",
+    "driver": "driver",
+    "kernel_log": "kmsg",
+    "nvidia_smi": "nvidia-smi",
+    "dcgmi": "dcgmi",
 }
 FRESH_SECONDS = 150
 """A verdict older than this is no answer; the timer makes one every half minute."""
@@ -169,6 +180,10 @@ class Settings:
         self.expected: Sequence[Mapping[str, Any]] = data.get("expected", ())
         self.enabled = bool(data.get("enabled", True))
         self.simulated = bool(data.get("simulated", False))
+        played = Path(self.paths["played"])
+        if self.simulated and played.is_dir():
+            self.simulated = False
+            self.paths.update({name: str(played / file) for name, file in PLAYED_PATHS.items()})
         self.files: Sequence[str] = data.get("files", ())
         self.fabric = bool(data.get("fabric", False))
         self.dcgm = bool(data.get("dcgm", True))
@@ -177,6 +192,7 @@ class Settings:
         self.ignore = set(data.get("ignore", ()))
         self.ignore_xids = {int(number) for number in data.get("ignore_xids", ())}
         self.kubernetes: Mapping[str, str] = data.get("kubernetes") or {}
+        self.evict = bool(data.get("evict", True))
         self.metrics = str(data.get("metrics", ""))
 
     @classmethod
@@ -679,17 +695,23 @@ class Kubernetes:
     """This node's own object in the API, with the kubelet's identity: that may change no other node, and no taint."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
-        self.url = f"{settings['server'].rstrip('/')}/api/v1/nodes/{settings['node']}"
+        self.name = settings["node"]
+        self.api = f"{settings['server'].rstrip('/')}/api/v1"
         self.context = ssl.create_default_context(cafile=settings["ca"])
         self.context.load_cert_chain(settings["certificate"], settings.get("key") or None)
 
     def ask(self, method: str, path: str = "", body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """One request; raises OSError."""
+        """One request about the node; raises OSError."""
+        return self._request(
+            method, f"/nodes/{self.name}{path}", body, "application/strategic-merge-patch+json"
+        )
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - the site's own API
-            self.url + path,
+            self.api + path,
             data=None if body is None else json.dumps(body).encode(),
             method=method,
-            headers={"Content-Type": "application/strategic-merge-patch+json", "Accept": "application/json"},
+            headers={"Content-Type": kind, "Accept": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10, context=self.context) as answer:  # noqa: S310
             data = json.load(answer)
@@ -730,6 +752,71 @@ class Kubernetes:
         changed = now if known.get("status") != wanted["status"] else known.get("lastTransitionTime", now)
         condition = {**wanted, "lastHeartbeatTime": now, "lastTransitionTime": changed}
         self.ask("PATCH", "/status", {"status": {"conditions": [condition]}})
+        if known or not verdict.healthy:
+            self._event(condition, now)
+
+    def _event(self, condition: Mapping[str, str], now: str) -> None:
+        """What changed, and when, for `kubectl describe node` and `kubectl get events`."""
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{self.name}-gpu-health-", "namespace": "default"},
+            # A kubelet's events know their node by its name.
+            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.name},
+            "type": "Warning" if condition["status"] == "True" else "Normal",
+            "reason": condition["reason"],
+            "message": condition["message"],
+            "source": {"component": "rackloom-gpu-health", "host": self.name},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self._request("POST", "/namespaces/default/events", event, "application/json")
+
+    def move(self) -> list[str]:
+        """Send away pods of this node that hold a device which is not well; returns their names.
+
+        Others keep what they have. Whoever has a budget of disruption may be asked to wait until the next look.
+        """
+        here = self._request(
+            "GET", f"/pods?fieldSelector=spec.nodeName%3D{self.name}", None, "application/json"
+        )
+        gone = []
+        for pod in here.get("items") or ():
+            about = pod["metadata"]
+            if about.get("deletionTimestamp") or not made_anew_elsewhere(pod) or not holds_a_bad_device(pod):
+                continue
+            names = {"name": about["name"], "namespace": about["namespace"]}
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": names}
+            place = f"/namespaces/{about['namespace']}/pods/{about['name']}/eviction"
+            try:
+                self._request("POST", place, eviction, "application/json")
+            except urllib.error.HTTPError as error:
+                if error.code not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_FOUND):
+                    raise
+            else:
+                gone.append(f"{about['namespace']}/{about['name']}")
+        return gone
+
+
+def made_anew_elsewhere(pod: Mapping[str, Any]) -> bool:
+    """Whether somebody makes the pod anew, and on another node."""
+    owners = [
+        one.get("kind") for one in pod["metadata"].get("ownerReferences") or () if one.get("controller")
+    ]
+    return bool(owners) and owners[0] not in ("DaemonSet", "Node")
+
+
+def holds_a_bad_device(pod: Mapping[str, Any]) -> bool:
+    """Whether the kubelet says so of a device that it has given to the pod."""
+    status = pod.get("status", {})
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return any(
+        device.get("health") == "Unhealthy"
+        for container in containers
+        for resource in container.get("allocatedResourcesStatus") or ()
+        for device in resource.get("resources") or ()
+    )
 
 
 def tell(settings: Settings, verdict: Verdict, state: dict[str, Any]) -> None:
@@ -754,6 +841,12 @@ def tell(settings: Settings, verdict: Verdict, state: dict[str, Any]) -> None:
             told["kubernetes"] = {"word": word, "at": verdict.checked}
         except (OSError, ValueError) as error:  # HTTP and TLS errors are of these
             print(f"Kubernetes could not be told: {error}", file=sys.stderr)
+    if settings.kubernetes and settings.evict and not verdict.healthy and "kubernetes" in told:
+        try:
+            for name in Kubernetes(settings.kubernetes).move():
+                print(f"pod {name} was sent away: its GPU is not well")
+        except (OSError, ValueError) as error:
+            print(f"pods could not be sent away: {error}", file=sys.stderr)
 
 
 def look(settings: Settings, state: dict[str, Any]) -> Verdict:

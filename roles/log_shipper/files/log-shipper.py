@@ -7,6 +7,10 @@ Lines go out in small batches, one after the other, each with a request that the
 written down how far this node has come. So nothing is lost when either side or the network between them stops, and
 what arrives twice is at most one batch for each such stop. The journal and the files themselves are the buffer.
 
+What the store confirms is in its memory first. Each answer says which life the store is in: the same one after it was
+stopped, another one after it was killed or lost power. Written down is therefore also the place up to which all is on
+the store's disk, and when the store is in another life, everything from there on is sent again.
+
 It says in the journal when the store goes away and when it is back, and nothing for each line that it sends.
 """
 
@@ -26,6 +30,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +42,10 @@ CONFIG = Path("/etc/rackloom/log_shipper/shipper.json")
 STATE = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/rackloom-log-shipper")) / "state.json"
 
 INSERT = "/insert/jsonline?_stream_fields=node,unit&_time_field=_time&_msg_field=_msg"
+LIFE = "Rackloom-Log-Life"
+"""Header of the store's answers: the life that it is in."""
+MARK_SECONDS = 1.0
+"""How exactly it is known when a line was confirmed."""
 LINGER = 1.0
 """Seconds that the first line of a batch waits for others, so that a quiet node makes one request a second at most."""
 SYNC_SECONDS = 5.0
@@ -262,6 +271,8 @@ class Settings:
     batch: int = 50
     batch_bytes: int = 512 * 1024
     timeout: float = 15.0
+    settle: float = 15.0
+    life: str = LIFE
     metrics: str = ""
     journal: list[str] = field(default_factory=list)
     files: list[dict[str, str]] = field(default_factory=list)
@@ -448,27 +459,60 @@ class Files(Source):
 
 
 class State:
-    """How far the store has what this node has."""
+    """
+    How far the store has what this node has.
 
-    def __init__(self, path: Path = STATE) -> None:
+    `sent` is what it has confirmed, by source. `settled` is what it had confirmed `settle` seconds before it was last
+    heard of in the same `life`, so that it has this on its disk.
+    """
+
+    def __init__(self, path: Path = STATE, settle: float = 0.0) -> None:
         self.path = path
-        self.held: dict[str, Any] = {}
+        self.settle = settle
+        self.sent: dict[str, Any] = {}
+        self.settled: dict[str, Any] = {}
+        self.life = ""
         self.synced = 0.0
         if path.exists():
             try:
-                self.held = dict(json.loads(path.read_text(encoding="utf-8")))
-            except ValueError:
+                held = json.loads(path.read_text(encoding="utf-8"))
+                self.sent, self.settled, self.life = dict(held["sent"]), dict(held["settled"]), held["life"]
+            except (ValueError, KeyError, TypeError):
                 say(f"{path} cannot be read; everything that this node has is sent again")
-        for name in [name for name in self.held if name.startswith("file:") and not Path(name[5:]).exists()]:
-            del self.held[name]
+        for places in (self.sent, self.settled):
+            for name in [name for name in places if name.startswith("file:") and not Path(name[5:]).exists()]:
+                del places[name]
+        # When it was confirmed is not written down: no later than now.
+        self.marks = deque([(time.monotonic(), dict(self.sent))])
 
-    def reached(self, lines: list[Line]) -> None:
-        """Write down that the store has these lines."""
+    def reached(self, lines: list[Line], life: str, asked: float) -> bool:
+        """
+        Write down that the store has these lines; False where it is in another life, and reading has to go back.
+
+        asked: when it was asked. It was alive then, and nobody knows how long its answer was on the way.
+        """
+        if self.life and life and life != self.life:
+            self.sent, self.life = dict(self.settled), life
+            self.synced = 0.0
+            self.write()
+            return False
+        self.life = life or self.life
         for line in lines:
-            self.held[line.source] = line.position
+            self.sent[line.source] = line.position
+        now = time.monotonic()
+        latest, known = self.marks[-1] if self.marks else (0.0, self.settled)
+        if known != self.sent and now - latest >= MARK_SECONDS:
+            self.marks.append((now, dict(self.sent)))
+        while self.marks and asked - self.marks[0][0] >= self.settle:
+            self.settled = self.marks.popleft()[1]
+        self.write()
+        return True
+
+    def write(self) -> None:
+        """Keep it on the disk."""
         new = self.path.with_suffix(".new")
         with new.open("w", encoding="utf-8") as stream:
-            json.dump(self.held, stream)
+            json.dump({"sent": self.sent, "settled": self.settled, "life": self.life}, stream)
             if time.monotonic() - self.synced > SYNC_SECONDS:
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -477,7 +521,7 @@ class State:
 
     def files(self) -> dict[str, Any]:
         """Positions in text files."""
-        return {name[5:]: place for name, place in self.held.items() if name.startswith("file:")}
+        return {name[5:]: place for name, place in self.sent.items() if name.startswith("file:")}
 
 
 class Store:
@@ -488,6 +532,8 @@ class Store:
         self.place = urlsplit(settings.server)
         self.connection: http.client.HTTPConnection | None = None
         self.away = ""
+        self.life = ""
+        self.asked = 0.0
 
     def open(self) -> http.client.HTTPConnection:
         """A connection to it, which is kept."""
@@ -512,8 +558,9 @@ class Store:
 
     def post(self, lines: list[Line]) -> int:
         """Send lines once; returns what the store answered, and raises OSError where it did not."""
-        body = gzip.compress(b"\n".join(line.data for line in lines) + b"\n", compresslevel=1)
+        body = gzip.compress(b"".join(line.data + b"\n" for line in lines), compresslevel=1)
         headers = {"Content-Type": "application/stream+json", "Content-Encoding": "gzip"}
+        self.asked = time.monotonic()
         try:
             connection = self.open()
             connection.request("POST", self.place.path.rstrip("/") + INSERT, body, headers)
@@ -527,6 +574,7 @@ class Store:
             if answer.status != TOO_LARGE:
                 words = re.sub(r"<[^>]*>|\s+", " ", said[:400].decode("utf-8", "replace"))
                 raise OSError(f"it answers {answer.status}: {' '.join(words.split())[:200]}")
+        self.life = answer.headers.get(self.settings.life) or self.life
         return answer.status
 
     def deliver(self, lines: list[Line]) -> None:
@@ -550,7 +598,7 @@ class Store:
             if status == TOO_LARGE and len(lines) > 1:
                 self.deliver(lines[: len(lines) // 2])
                 self.deliver(lines[len(lines) // 2 :])
-            elif status == TOO_LARGE:
+            elif status == TOO_LARGE and lines:
                 say(
                     f"the log store refuses a line of {len(lines[0].data)} bytes of {lines[0].source}; it is left out"
                 )
@@ -613,19 +661,24 @@ class Shipper:
             raise Stop
 
     def run(self) -> None:
-        """Send until somebody stops it."""
+        """Send until somebody stops it, or until it has to be started anew to go back."""
         out: queue.Queue[Line] = queue.Queue(self.settings.batch * 4)
-        Journal(self.settings, str(self.state.held.get("journal", "")), out).start()
+        Journal(self.settings, str(self.state.sent.get("journal", "")), out).start()
         if self.settings.files:
             Files(self.settings, self.state.files(), out).start()
-        sent, reported = 0, 0.0
+        sent, heard, reported = 0, 0.0, 0.0
         for batch in batches(out, self.settings.batch, self.settings.batch_bytes):
-            if batch:
+            # A node that says no more still has to hear that what it said is safe.
+            if batch or (self.state.sent != self.state.settled and time.monotonic() - heard > SYNC_SECONDS):
                 self.busy = True
                 self.store.deliver(batch)
-                self.state.reached(batch)
+                heard = time.monotonic()
+                there = self.state.reached(batch, self.store.life, self.store.asked)
                 self.busy = False
                 sent += len(batch)
+                if not there:
+                    say("the log store was not stopped but ended; what it may have lost is sent again")
+                    return
             if self.stopping:
                 return
             if time.monotonic() - reported > SLOWEST_RETRY:
@@ -636,7 +689,7 @@ class Shipper:
 def main(argv: list[str]) -> int:
     """Read the settings and send."""
     settings = Settings(**json.loads(Path(argv[1] if len(argv) > 1 else CONFIG).read_text(encoding="utf-8")))
-    shipper = Shipper(settings, State())
+    shipper = Shipper(settings, State(settle=settings.settle))
     signal.signal(signal.SIGTERM, shipper.stop)
     signal.signal(signal.SIGINT, shipper.stop)
     with suppress(Stop):

@@ -140,6 +140,24 @@ def roles_of_stage(stage: str) -> list[str]:
     return sorted(found)
 
 
+def roles_for(groups: Collection[str]) -> list[str]:
+    """The roles that are applied where these groups have hosts, sorted."""
+    found: set[str] = set()
+    for stage in stages():
+        if stage == PROVISION:
+            continue
+        for play in _plays(paths.home() / "playbooks" / "stages" / f"{stage}.yml"):
+            wanted = re.split(r"[:,]", str(play.get("hosts", "")))
+            if {re.sub(r"\[.*", "", word) for word in wanted if word[:1] not in "!&"} & {*groups, "all"}:
+                found |= set(_roles_in_play(play))
+    todo = list(found)
+    while todo:
+        called = set(_roles_called_by(todo.pop())) - found
+        found |= called
+        todo += called
+    return sorted(found)
+
+
 def artifacts(role: str, chosen: Collection[str] = (EVERY,)) -> Declared:
     """Files, images and charts of one role, with those of some choices. Raises DeclarationError."""
     found, options = _declaration(role)
@@ -282,12 +300,16 @@ def _plays(path: Path) -> list[dict[str, Any]]:
 
 def _roles_in_playbook(path: Path) -> Iterator[str]:
     for play in _plays(path):
-        for entry in play.get("roles", []):
-            yield _plain(entry if isinstance(entry, str) else entry.get("role", entry.get("name", "")))
-        for section in ("pre_tasks", "tasks", "post_tasks", "handlers"):
-            yield from _roles_in_tasks(play.get(section, []))
+        yield from _roles_in_play(play)
         if target := play.get("ansible.builtin.import_playbook"):
             yield from _roles_in_playbook(path.parent / str(target))
+
+
+def _roles_in_play(play: Mapping[str, Any]) -> Iterator[str]:
+    for entry in play.get("roles", []):
+        yield _plain(entry if isinstance(entry, str) else entry.get("role", entry.get("name", "")))
+    for section in ("pre_tasks", "tasks", "post_tasks", "handlers"):
+        yield from _roles_in_tasks(play.get(section, []))
 
 
 def _roles_in_tasks(tasks: Any) -> Iterator[str]:

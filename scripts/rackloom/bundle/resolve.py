@@ -22,6 +22,7 @@ from rackloom.lab.sources import RELEASES
 from rackloom.run.stages import UnknownStageError
 from rackloom.site.gpu_vars import driver_inputs
 from rackloom.site.paths import home
+from rackloom.site.versions import Record, effective
 
 ARCHES = ("amd64", "arm64")
 # What the controller of a closed site needs to build node images, and to carry bundles on.
@@ -122,6 +123,12 @@ def wanted(roles: Sequence[str], chosen: Collection[str]) -> Declared:
     for role in roles:
         found |= declared.artifacts(role, chosen)
     return found
+
+
+def without_digest(config: Path, groups: Collection[str]) -> list[Record]:
+    """Files that a deploy of a site with these groups takes, and whose digest nobody has looked up."""
+    files = wanted(declared.roles_for(groups), chosen_by(config)).files
+    return records.Versions(effective(config)).unpinned((), (), files)
 
 
 def chosen_by(config: Path | None) -> frozenset[str]:
@@ -229,7 +236,7 @@ def _read_site(config: Path | None) -> _Site:
     return _Site(
         tuple(packages.get("sources") or []),
         tuple(sorted({str(name) for name in extra})),
-        _choices(path),
+        _choices(path) | _stores(data),
         driver_inputs(data.get("gpu")),
     )
 
@@ -254,8 +261,23 @@ def _choices(path: Path) -> frozenset[str]:
         raise RequestError([f"{path}: {mistake}" for mistake in mistakes.sorted()], "run `rackloom check`")
     chosen = set(gpu.kubernetes.choices)
     if data.get("kubernetes") is not None or chosen:
-        chosen |= {kubernetes.runtime, kubernetes.network.plugin, *kubernetes.enabled_addons}
+        addons = kubernetes.enabled_addons(measured=_measured(data))
+        chosen |= {kubernetes.runtime, kubernetes.network.plugin, *addons}
     return frozenset(chosen)
+
+
+def _stores(data: Mapping[str, Any]) -> frozenset[str]:
+    """Where a site keeps its logs, as far as that is a choice."""
+    logging = data.get("logging")
+    elastic = isinstance(logging, dict) and logging.get("store") == "elasticsearch"
+    return frozenset({"elasticsearch"} if elastic else ())
+
+
+def _measured(data: Mapping[str, Any]) -> bool:
+    """Whether the site has a Prometheus: by its section, or where `services` says so."""
+    services = data.get("services")
+    named = services.get("prometheus") if isinstance(services, dict) else None
+    return bool(named) if named is not None else "monitoring" in data
 
 
 def measure(plan: Plan, seen: Seen, web: Web, jobs: int = 16) -> None:

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def check(config: ConfigOption = DEFAULT_CONFIG, _json: JsonOption = False) -> Result:
     """Find all mistakes in the configuration, each with file, line and cure. Asks no node."""
+    from rackloom.bundle.resolve import without_digest  # noqa: PLC0415 - slow to load
     from rackloom.run.preflight import mistakes_as_problems  # noqa: PLC0415 - slow to load
     from rackloom.site.check import check_site  # noqa: PLC0415
 
@@ -29,5 +30,21 @@ def check(config: ConfigOption = DEFAULT_CONFIG, _json: JsonOption = False) -> R
     for node in found.site.nodes.values():
         counts[node.role] = counts.get(node.role, 0) + 1
     told = ", ".join(f"{number} {role}" for role, number in counts.items())
-    data = {"ok": True, "mistakes": 0, "name": found.site.cluster.name, "nodes": counts}
-    return Result("check", data=data, view=(f"No mistakes. {found.site.cluster.name}: {told}.",))
+    services = [name for name, hosts in found.site.groups.items() if hosts]
+    warnings = [
+        {
+            "code": "no-digest",
+            "message": f"The deploy takes {record.key} {record.version}, and nobody has looked up its digest.",
+            "cure": "Run `rackloom bundle pin`, where the internet is in reach.",
+        }
+        for record in without_digest(config, services)
+    ]
+    data = {
+        "ok": True,
+        "mistakes": 0,
+        "name": found.site.cluster.name,
+        "nodes": counts,
+        "warnings": warnings,
+    }
+    view = [f"Warning: {each['message']} {each['cure']}" for each in warnings]
+    return Result("check", data=data, view=(*view, f"No mistakes. {found.site.cluster.name}: {told}."))

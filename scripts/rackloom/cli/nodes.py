@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 @nodes_app.callback()
 def group() -> None:
-    """Add, remove, replace and move nodes of a running cluster."""
+    """Add, remove, replace, move and reboot nodes of a running cluster."""
 
 
 @nodes_app.command("add")
@@ -152,3 +152,46 @@ def move(
         check=check,
     )
     return result_of("nodes move", done, check=check)
+
+
+@nodes_app.command("reboot")
+def reboot(  # noqa: PLR0913, PLR0917 - one argument an option
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Nodes, or ranges like gpu[001-016]; with --needed, all when none."
+        ),
+    ] = None,
+    needed: Annotated[
+        bool,
+        typer.Option("--needed", help="Only those that have to be: a new kernel or driver, a stopped run."),
+    ] = False,
+    wave: Annotated[
+        str, typer.Option("--wave", metavar="N|N%", help="How many at a time, a number or a share.")
+    ] = "1",
+    check: CheckOption = False,
+    timeout: TimeoutOption = 600,
+    unmanaged: UnmanagedOption = False,
+    cancel_jobs: JobsOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> Result:
+    """Drain nodes, reboot them, and let them serve again, wave by wave. It stops at the first that does not return."""
+    from rackloom.cli.lifecycle import expanded, result_of, sink  # noqa: PLC0415
+    from rackloom.lifecycle.plan_reboot import Wish  # noqa: PLC0415
+    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
+    from rackloom.lifecycle.run import reboot as run  # noqa: PLC0415
+
+    wanted = expanded("nodes reboot", names or ())
+    if isinstance(wanted, Result):
+        return wanted
+    if not wanted and not needed:
+        return refused("nodes reboot", "usage", "no node is named", "name nodes, or write --needed")
+    done = run(
+        config,
+        Wish(wanted, needed=needed, wave=wave, delete_unmanaged=unmanaged),
+        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
+        sink(as_json=as_json),
+        check=check,
+    )
+    return result_of("nodes reboot", done, check=check)

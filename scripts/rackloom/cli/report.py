@@ -32,15 +32,23 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write; beside the run when none.")
     ] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Ask Prometheus, and draw the cluster's last six hours too.")
+    ] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     _json: JsonOption = False,
 ) -> Result:  # fmt: skip
     """Write one self-contained HTML page about a run: nodes, versions, verdicts, and what took the time."""
-    from rackloom.report.page import find_run, write_page  # noqa: PLC0415 - slow to load
+    from rackloom.report.metrics import NoMetricsError, collect, sources  # noqa: PLC0415 - slow to load
+    from rackloom.report.page import find_run, write_page  # noqa: PLC0415
 
     found = find_run(config, run)
     if found is None:
         what = f"there is no run {run}" if run else f"there is no run yet in {config}"
         return refused("report", "no_run", what, "`rackloom deploy` makes one")
-    page = write_page(found, output or found / "report.html")
+    try:
+        measured = collect(sources(config)) if metrics else []
+    except NoMetricsError as error:
+        return refused("report", "no_metrics", str(error))
+    page = write_page(found, output or found / "report.html", measured)
     return Result("report", data={"run": str(found), "file": str(page)}, view=(str(page),))

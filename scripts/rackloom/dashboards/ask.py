@@ -23,7 +23,11 @@ class Question:
 
 
 def questions(jobs: Collection[str]) -> Iterator[Question]:
-    """What the dashboards would ask where these jobs are measured; those of other jobs are left out."""
+    """What the dashboards would ask where these jobs are measured; those of other jobs are left out.
+
+    Beside jobs, there may be what comes by the node exporter of some nodes, or with some hardware: etcd, haproxy,
+    volume, mirror, backup, gpus.
+    """
     for dashboard in DASHBOARDS:
         if not dashboard.needs or dashboard.needs in jobs:
             for panel in dashboard.panels():
@@ -46,13 +50,28 @@ def _measured(expr: str, jobs: Collection[str]) -> bool:
     """Whether all exporters that the query asks for are among the jobs."""
     owners = {
         "slurm_": "slurm",
+        "slurm_node_gpus": "gpus",
+        "slurm_pending_gpus": "gpus",
         "DCGM_": "dcgm",
+        # What not every kind of GPU has.
+        "DCGM_FI_PROF_": "gpu_profiling",
+        "DCGM_FI_DEV_NVLINK_": "nvlink",
+        "DCGM_FI_DEV_ECC_": "gpu_ecc",
+        "DCGM_FI_DEV_CORRECTABLE_": "gpu_ecc",
+        "DCGM_FI_DEV_UNCORRECTABLE_": "gpu_ecc",
         "rackloom_gpu_": "dcgm",
+        # Sums that Prometheus keeps of these.
+        "node:gpu_": "dcgm",
+        "cluster:gpu_": "dcgm",
+        "cluster:gpus_": "gpus",
+        "account_user:": "dcgm",
         "mysql_": "mysqld",
         "apiserver_": "apiserver",
         "kubelet_": "kubelet",
         "container_": "cadvisor",
-        "etcd_": "apiserver",
+        "kube_": "kube_state",
+        "etcd_": "etcd",
+        "haproxy_": "haproxy",
         "alertmanager_": "alertmanager",
         "probe_": "blackbox",
         # What a machine may not have.
@@ -64,7 +83,9 @@ def _measured(expr: str, jobs: Collection[str]) -> bool:
         "rackloom_volume_": "volume",
         "rackloom_log_": "log_store",
     }
-    words = re.findall(r"[a-zA-Z_]\w*", expr)
+    if 'volume="mirror"' in expr and "mirror" not in jobs:
+        return False
+    words = re.findall(r"[a-zA-Z_:][\w:]*", expr)
     return all(
         owner in jobs for start, owner in owners.items() if any(word.startswith(start) for word in words)
     )

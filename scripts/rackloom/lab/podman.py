@@ -145,6 +145,8 @@ class Podman:
             "--systemd=always",
             "--cgroupns=private",
             "--pids-limit=-1",
+            # A reboot ends the container; as on a server, the node starts again. One that is switched off stays off.
+            "--restart=on-failure",
             "--pull=never",
             "--log-driver=k8s-file",
             "--log-opt=max-size=1mb",

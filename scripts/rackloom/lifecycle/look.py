@@ -28,20 +28,26 @@ class Looked:
     seen: Seen = field(default_factory=Seen)
 
 
-def look(config_dir: Path, names: Sequence[str], sink: Sink) -> Looked:
-    """Look at Kubernetes, Slurm and these nodes. Never raises for what goes wrong on nodes."""
+def look(
+    config_dir: Path, names: Sequence[str], sink: Sink, reboots: Callable[[Site], Sequence[str]] | None = None
+) -> Looked:
+    """Look at Kubernetes, Slurm and these nodes. Never raises for what goes wrong on nodes.
+
+    `reboots` chooses nodes of the site that are asked whether they have to be rebooted, and nothing else.
+    """
     from rackloom.run.preflight import look as preflight  # noqa: PLC0415 - slow to load
 
     checked = preflight(config_dir)
     if checked.problems:
         return Looked(problems=checked.problems)
     site: Site = checked.site
-    job = Job(
-        "look",
-        "playbooks/lifecycle/look.yml",
-        extra_vars={"look_at": list(names) or ["kubernetes"]},
-        exclusive=False,
-    )
+    asked = list(reboots(site)) if reboots else []
+    variables = {
+        "look_at": list(names) or asked or ["kubernetes"],
+        "look_members": list(names) or ([] if reboots else ["kubernetes"]),
+        "look_reboots": asked,
+    }
+    job = Job("look", "playbooks/lifecycle/look.yml", extra_vars=variables, exclusive=False)
     outcome = run(config_dir, job, sink(True))
     if outcome.run_dir is None or outcome.exit_code in (ExitCode.INTERRUPTED, ExitCode.MISTAKES):
         return Looked(problems=outcome.problems or (Problem("look", "the nodes could not be looked at"),))

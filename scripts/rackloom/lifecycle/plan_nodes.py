@@ -17,6 +17,9 @@ To = Literal["slurm", "kubernetes"]
 OWN = ("kube_control_plane", "kube_node", "kube_api_balancer", "slurm_node", "etcd")
 """Groups that a node leaves when it is removed."""
 LISTS = ("management", "login", "compute")
+FOLLOWING = ("kubernetes", "slurm", "gpu_node", "gpu_host", "monitored", "logged", "filebeat")
+"""Groups that a node is of because of others, or because it is there; so is that of its profile."""
+PROFILE = "profile_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def _others(name: str, groups: Groups) -> tuple[str, ...]:
     return tuple(
         group
         for group, hosts in groups.items()
-        if name in hosts and group not in (*OWN, *LISTS, "kubernetes", "slurm")
+        if name in hosts and group not in (*OWN, *LISTS, *FOLLOWING) and not group.startswith(PROFILE)
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rackloom.lifecycle import files, plan_nodes, plan_upgrade
+from rackloom.lifecycle import files, plan_nodes, plan_reboot, plan_upgrade
 from rackloom.lifecycle.look import Looked, Sink, look
 from rackloom.lifecycle.plan import Plan, release
 from rackloom.lifecycle.plan_nodes import Move, Removal
@@ -285,6 +285,62 @@ def _both_say(command: _Command, wish: Move) -> None:
             "not_moved", f"{wish.name}: {' and '.join(wrong)}", "run it again", {"host": wish.name}
         )
         raise _Stopped(command.done(ExitCode.VERDICT, [*looked.problems, problem]))
+
+
+# --- Reboots -------------------------------------------------------------------------------
+
+
+def reboot(
+    config_dir: Path, wish: plan_reboot.Wish, limits: Limits, sink: Sink, *, check: bool = False
+) -> Done:
+    """Start nodes anew, wave by wave, or go on with that."""
+    wave = ["--wave", wish.wave] if wish.wave != "1" else []
+    words = ["nodes", "reboot", *wish.names, *wave, *limits.words()]
+    command = _Command(config_dir, [*words, *(["--needed"] if wish.needed else [])], sink)
+    looked = look(config_dir, (), sink, lambda site: plan_reboot.asked(wish, list(site.nodes)))
+    if looked.site is None:
+        return command.refuse(looked.problems)
+    site, seen = looked.site, looked.seen
+    found = plan_reboot.plan(wish, seen, site.groups, list(site.nodes))
+    command.plan = found.plan
+    if found.plan.refusals:
+        return command.refuse(found.plan.refusals)
+    command.told += found.plan.notes
+    if check:
+        return command.done()
+    controllers = list(site.groups.get("slurm_controller", ()))
+    controller, api = (*controllers, "")[0], (*seen.apis, "")[0]
+    variables = {
+        "reboot_nodes": list(found.nodes), "reboot_wave": found.wave, "reboot_controller": controller,
+        "reboot_slurm": list(found.slurm), "reboot_resume": list(found.resume), "reboot_api": api,
+        "reboot_kubernetes": list(found.kubernetes), "reboot_timeout": limits.timeout,
+        "reboot_cancel_jobs": limits.cancel_jobs, "reboot_delete_unmanaged": limits.delete_unmanaged,
+    }  # fmt: skip
+    try:
+        if found.serve_slurm or found.serve_kubernetes:
+            command.play(
+                "serve", "serve.yml",
+                {
+                    "serve_slurm": list(found.serve_slurm), "serve_controller": controller,
+                    "serve_kubernetes": list(found.serve_kubernetes), "serve_api": api,
+                },
+            )  # fmt: skip
+        if found.nodes and not wish.needed:
+            command.play("reboot", "reboot.yml", variables, ["note"])
+            # from here on the nodes themselves know which are left
+            command.argv = (*words, "--needed")
+        if found.nodes:
+            outcome = command.play("reboot", "reboot.yml", variables, ["waves"])
+            command.told += [
+                f"{name} was rebooted and asks for it still: {'; '.join(why)}"
+                for name in found.nodes
+                if (why := (outcome.facts.get(name, {}).get("reboot") or {}).get("why"))
+            ]
+    except _Stopped as stopped:
+        return stopped.done
+    if found.nodes:
+        command.told.append(f"{len(found.nodes)} nodes were rebooted and serve again.")
+    return command.done()
 
 
 # --- Upgrades ------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ class Host:
     joined: bool = False
     store: bool = False
     active: tuple[str, ...] = ()
+    reboot: tuple[str, ...] = ()
+    """Why it has to be rebooted."""
 
     @property
     def control_plane(self) -> bool:
@@ -118,8 +120,10 @@ def read(
     slurm: Mapping[str, SlurmNode] | None = None
     jobs: tuple[Job, ...] = ()
     for name, told in facts.items():
-        if kubernetes := told.get("kubernetes"):
-            hosts[name] = _host(name, kubernetes.get("node") or {})
+        kubernetes = told.get("kubernetes")
+        if kubernetes or "reboot" in told:
+            hosts[name] = _host(name, (kubernetes or {}).get("node") or {}, told.get("reboot") or {})
+        if kubernetes:
             asked[name] = kubernetes
         if (found := told.get("slurm")) is not None and slurm is None:
             slurm = {
@@ -137,7 +141,7 @@ def read(
     return Seen(hosts, cluster, "; ".join(troubles[:3]), apis, slurm, jobs)
 
 
-def _host(name: str, told: Mapping[str, Any]) -> Host:
+def _host(name: str, told: Mapping[str, Any], reboot: Mapping[str, Any]) -> Host:
     return Host(
         name,
         installed=dict(told.get("installed") or {}),
@@ -145,6 +149,7 @@ def _host(name: str, told: Mapping[str, Any]) -> Host:
         joined=bool(told.get("joined")),
         store=bool(told.get("store")),
         active=tuple(told.get("active") or ()),
+        reboot=tuple(reboot.get("why") or ()),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rackloom import __version__
 from rackloom.report import plots
 from rackloom.report.data import RunData, load
+from rackloom.report.metrics import Plot
 from rackloom.result import ExitCode
 from rackloom.run.progress import names
 from rackloom.run.rundirs import list_runs
@@ -38,14 +40,14 @@ def find_run(config_dir: Path, wanted: str | None = None) -> Path | None:
     return None
 
 
-def write_page(run_dir: Path, output: Path) -> Path:
+def write_page(run_dir: Path, output: Path, measured: Sequence[Plot] = ()) -> Path:
     """Write the run's page to `output`; parent folders are made. Gives `output`."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render_page(load(run_dir)), encoding="utf-8")
+    output.write_text(render_page(load(run_dir), measured), encoding="utf-8")
     return output
 
 
-def render_page(data: RunData) -> str:
+def render_page(data: RunData, measured: Sequence[Plot] = ()) -> str:
     """The page as text."""
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - slow to load
     from markupsafe import Markup  # noqa: PLC0415
@@ -63,6 +65,15 @@ def render_page(data: RunData) -> str:
         stage_bar=Markup(plots.stage_bar(stages, data.seconds)),  # noqa: S704
         task_bars=Markup(plots.task_bars(data.costs(), stage_names, data.seconds)),  # noqa: S704
         gantt=Markup(plots.gantt(spans, stages, data.seconds)),  # noqa: S704
+        measured=[
+            {
+                "title": plot.title,
+                "drawing": Markup(plots.curves(plot)),  # noqa: S704
+                "lines": [(line.name, plots.amount(line.points[-1][1], plot.unit)) for line in plot.lines],
+            }
+            for plot in measured
+        ],
+        measured_hours=f"{(measured[0].end - measured[0].start) / 3600:g}" if measured else "",
         gantt_hosts=f"{len(spans)} of {len(data.hosts)} hosts" if len(spans) < len(data.hosts) else shown,
     )
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import floor, log10
 from typing import Any
 
 from rackloom.report.data import Span, TaskCost
+from rackloom.report.metrics import Plot
 from rackloom.run.progress import clock
 
 WIDTH = 1000
+_TIMES = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 _NICE = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -85,7 +88,7 @@ def task_bars(costs: Sequence[TaskCost], stages: Sequence[str], total: float) ->
         share = f"{100 * cost.seconds / total:.0f} %"
         parts.append(
             f"<g><title>{title}</title>"
-            f'<text class="label" x="{left - 12}" y="{y + 16}" text-anchor="end">{escape(_cut(cost.title, 54))}</text>'
+            f'<text class="label" x="{left - 12}" y="{y + 16}" text-anchor="end">{escape(_cut(cost.title, 57))}</text>'
             f'<rect class="stage s{colour}" x="{left}" y="{y + 4}" width="{width:.1f}" height="16" rx="3"/>'
             f'<text class="value" x="{left + width + 8:.1f}" y="{y + 16}">{seconds(cost.seconds)}'
             f'<tspan class="faint" dx="7">{share}</tspan></text></g>'
@@ -93,11 +96,80 @@ def task_bars(costs: Sequence[TaskCost], stages: Sequence[str], total: float) ->
     return _svg(len(costs) * row + 4, "Longest tasks", parts)
 
 
+def amount(value: float, unit: str) -> str:
+    """`35 %`, `1.2 GB/s`, `4 min`: a value in as few letters as say it."""
+    if unit == "percent":
+        return f"{value:.3g} %"
+    if unit == "s":
+        long, name = next((each for each in ((3600, "h"), (60, "min")) if value >= 2 * each[0]), (1, "s"))
+        return f"{value / long:.3g} {name}"
+    size, sign = abs(value), ""
+    for name, least in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= least:
+            value, sign = value / least, name
+            break
+    said = {"Bps": "B/s", "watt": "W", "bytes": "B"}.get(unit, "")
+    return f"{value:.3g} {sign}{said}".strip()
+
+
+def heights(most: float, unit: str) -> list[float]:
+    """Round values up to one that is not less than `most`, from 0 on."""
+    if unit == "percent" and 40 < most <= 100:
+        return [0, 25, 50, 75, 100]
+    rough = max(most, 1e-9) / 4
+    if unit == "s" and 15 < rough <= _TIMES[-1]:
+        step = float(next(each for each in _TIMES if each >= rough))
+        return [step * number for number in range(5)]
+    power = 10.0 ** floor(log10(rough))
+    step = next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= rough * 0.999)
+    return [step * number for number in range(5)]
+
+
+def curves(plot: Plot) -> str:
+    """Lines over time, from 0 up; where nothing was measured there is a gap."""
+    from time import localtime, strftime  # noqa: PLC0415
+
+    wide, high, left, top = 480.0, 190.0, 66.0, 10.0
+    span = plot.end - plot.start
+    values = [value for line in plot.lines for _, value in line.points]
+    levels = heights(max(values, default=1), plot.unit)
+    right, bottom = wide - 12, high - 26
+    parts = []
+    for level in levels:
+        y = bottom - (bottom - top) * level / levels[-1]
+        parts.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="axis" x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{amount(level, plot.unit)}</text>'
+        )
+    for number in range(4):
+        x = left + (right - left) * number / 3
+        anchor = ("start", "middle", "middle", "end")[number]
+        clock_ = strftime("%H:%M", localtime(plot.start + span * number / 3))
+        parts.append(
+            f'<text class="axis" x="{x:.1f}" y="{bottom + 17}" text-anchor="{anchor}">{clock_}</text>'
+        )
+    for number, line in enumerate(plot.lines):
+        path, last = "", float("-inf")
+        for when, value in line.points:
+            x = left + (right - left) * (when - plot.start) / span
+            y = bottom - (bottom - top) * max(0.0, value) / levels[-1]
+            # A point alone is a dot, by its round ends.
+            path += f"{'L' if when - last < 3 * plot.step else 'M'}{x:.1f} {y:.1f}" + ("" if path else "h0")
+            last = when
+        title = escape(f"{plot.title}: {line.name}")
+        parts.append(f'<path class="curve c{number}" d="{path}"><title>{title}</title></path>')
+    return (
+        f'<svg class="plot" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" aria-label="{escape(plot.title)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
 def gantt(spans: Mapping[str, Sequence[Span]], stages: Sequence[Mapping[str, Any]], total: float) -> str:
     """One line a host, over the stages: when it worked, and how that ended."""
     if not spans:
         return ""
-    row, left = (22.0, 130.0) if len(spans) <= 24 else (13.0, 130.0)
+    row, left = (22.0, 130.0) if len(spans) <= 24 else (15.0, 130.0)
     tight = "label" if row > 20 else "tight"
     width, top = WIDTH - left - 20, 24.0
     bottom = top + row * len(spans) + 4

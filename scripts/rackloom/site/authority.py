@@ -72,7 +72,7 @@ def issue(
     certificate_pem: str,
     name: str,
     alternatives: Sequence[str] = (),
-    purpose: Literal["server", "client"] = "server",
+    purpose: Literal["server", "client", "both"] = "server",
 ) -> Identity:
     """Return the identity of a service: `name` is its common name, `alternatives` all its names and addresses.
 
@@ -91,7 +91,8 @@ def issue(
     others = list(dict.fromkeys(alternatives))
     told = "\n".join([purpose, name, *others, certificate_pem])
     serial = int.from_bytes(hashlib.sha256(told.encode()).digest()[:19], "big")
-    use = ExtendedKeyUsageOID.SERVER_AUTH if purpose == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+    server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    uses = {"server": [server], "client": [client], "both": [server, client]}[purpose]
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]))
@@ -102,7 +103,10 @@ def issue(
         .not_valid_after(authority.not_valid_after_utc)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage(uses),
+            critical=False,
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False

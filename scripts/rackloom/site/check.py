@@ -14,6 +14,7 @@ from .check_mirror import check_mirror
 from .check_monitoring import check_monitoring
 from .check_nodes import check_nodes
 from .check_provision import check_provision
+from .check_queueing import check_queueing
 from .check_slurm import check_slurm
 from .check_versions import check_versions
 from .check_web import check_web
@@ -91,6 +92,7 @@ def check_site(config_dir: Path | str) -> CheckResult:
         check_kubernetes(ctx)
         check_gpu(ctx)
         check_kube_gpu(ctx)
+        check_queueing(ctx)
         check_monitoring(ctx)
         check_logging(ctx)
         check_web(ctx)

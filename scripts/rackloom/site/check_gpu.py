@@ -142,7 +142,25 @@ class GpuCheck:
                 self.ctx.cluster(kind_at, driver.kind, message, cure, "driver-kind")
                 return
 
+    def _rdma(self) -> None:
+        rdma, where = self.stack.rdma, (*TOP, "rdma")
+        if rdma.peer_memory and rdma.source == "none":
+            message = (
+                "nvidia-peermem is to be loaded, and nothing installs the network cards' software it is for."
+            )
+            cure = "Write `source: vendor` beside it; or remove it, open kernel modules do without."
+            self.ctx.cluster((*where, "peer_memory"), True, message, cure, "peer-memory")
+        if rdma.gds and self.stack.driver.source != "vendor":
+            message = "nvidia-fs comes with the vendor's driver, and the driver is not to be the vendor's."
+            cure = "Write `driver: {source: vendor}`, or remove `gds`."
+            self.ctx.cluster((*where, "gds"), True, message, cure, "gds-without-driver")
+
     def _others(self) -> None:
+        self._rdma()
+        if self.stack.cut and not any(gpu.mig for gpu, _ in self.entries):
+            message = "GPUs are to be cut, and no profile has slices."
+            cure = "Write `mig:` beside a GPU in nodes.yml, or remove this."
+            self.ctx.cluster((*TOP, "cut"), True, message, cure, "nothing-to-cut")
         if self.stack.dcgm.level and not self.stack.dcgm.enabled:
             message = "A level of diagnosis is asked for, and DCGM is off."
             where = (*TOP, "dcgm", "level")

@@ -471,7 +471,7 @@ class KubernetesCheck:
         """What the network and the add-ons are installed from; whatever is fetched is checked against its digest."""
         plugin = self.kubernetes.network.plugin
         wanted: dict[str, tuple[str, Where]] = {plugin: (plugin, (*TOP, "network", "plugin"))}
-        for addon in self.kubernetes.enabled_addons:
+        for addon in self.kubernetes.enabled_addons(measured=bool(self.ctx.groups["prometheus"])):
             if ADDONS[addon].chart:
                 wanted[ADDONS[addon].chart] = (addon, (*TOP, "addons", addon))
         found: list[Record] = []

@@ -685,6 +685,41 @@ Taint = Annotated[str, PlainValidator(_taint), WithJsonSchema({"type": "string"}
 Taints = listed(Taint)
 
 
+QueueName = pattern(
+    "bad-name",
+    "Name",
+    r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?",
+    "holds small letters, digits and -, with a letter or digit at both ends",
+    longest=63,
+)
+QueueNames = listed(QueueName)
+
+
+def _quotas(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not value:
+        what = "nothing" if isinstance(value, dict) else kind(value)
+        raise wrong("wrong-type", f"Quotas are a mapping, not {what}.", "Write `nvidia.com/gpu: 8`.")
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        if trouble := label_key_trouble(str(key)):
+            raise wrong("bad-value", trouble[0].replace("key of a Kubernetes label", "resource"), trouble[1])
+        text = "" if isinstance(item, bool) else str(item)
+        if re.fullmatch(r"[0-9]{1,18}(?:m|Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?", text) is None:
+            raise wrong(
+                "bad-value", f"{show(item)!r} is no amount of {key}.", "It looks like 8, 500m or 64Gi."
+            )
+        found[str(key)] = text
+    return found
+
+
+Quotas = Annotated[
+    dict[str, str],
+    PlainValidator(_quotas),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "integer"]}}),
+]
+"""Resource of Kubernetes → how much of it."""
+
+
 def _values(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise wrong("wrong-type", f"Here a mapping is wanted, not {kind(value)}.", "Write key: value lines.")

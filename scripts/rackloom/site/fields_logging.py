@@ -5,3 +5,4 @@ from __future__ import annotations
 from .fields import choice
 
 LineFormat = choice("text", "container", "audit")
+LogStore = choice("victorialogs", "elasticsearch")

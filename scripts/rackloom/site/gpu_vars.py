@@ -6,6 +6,7 @@ from typing import Any
 
 from .gpus import Modules, gpus
 from .hardware import gres
+from .kube_gpu_vars import layout, serving, sliced
 from .kubernetes_vars import CONTROL_PLANE, WORKER, endpoint
 from .models import Gpu
 from .ranges import expand
@@ -42,13 +43,19 @@ def driver_inputs(section: Any) -> Vars:
     """What of a written section `gpu:` says which packages nodes get, for a bundle; nodes play no part in that."""
     section = section if isinstance(section, dict) else {}
     driver = section.get("driver") if isinstance(section.get("driver"), dict) else {}
-    source = str(driver.get("source", "none"))
+    rdma = section.get("rdma") if isinstance(section.get("rdma"), dict) else {}
+    source, cards = str(driver.get("source", "none")), str(rdma.get("source", "none"))
     kind = str(driver.get("kind", "auto"))
     return {
         "gpu_driver_source": source if source in ("distribution", "vendor") else "none",
         "gpu_driver_branch": str(driver.get("branch", "")),
         "gpu_driver_kind": "" if kind == "auto" else kind,
         "gpu_driver_packages": list(driver.get("packages") or []),
+        "gpu_driver_rdma": cards if cards in ("distribution", "vendor") else "none",
+        "gpu_driver_rdma_packages": list(rdma.get("packages") or []) if cards != "none" else [],
+        "gpu_driver_gds": bool(rdma.get("gds", False)),
+        "gpu_slices_enabled": bool(section.get("cut", False)),
+        "gpu_slices_packages": list(section.get("cut_packages") or []) if section.get("cut") else [],
         "gpu_toolkit_enabled": bool(section.get("toolkit", source in ("distribution", "vendor"))),
         "dcgm_enabled": bool((section.get("dcgm") or {}).get("enabled", False)),
     }
@@ -86,6 +93,11 @@ def gpu_group_vars(site: Site) -> Vars:
         "gpu_driver_kind": modules(site),
         "gpu_driver_packages": list(driver.packages),
         "gpu_driver_hold": driver.hold,
+        "gpu_driver_rdma": stack.rdma.source,
+        "gpu_driver_rdma_packages": list(stack.rdma.packages),
+        "gpu_driver_peer_memory": stack.rdma.peer_memory,
+        "gpu_driver_gds": stack.rdma.gds,
+        "gpu_slices_packages": list(stack.cut_packages),
         "gpu_driver_platforms": _platforms(),
         # As the role containerd writes its own configuration.
         "gpu_toolkit_containerd_format": 4,
@@ -98,6 +110,7 @@ def gpu_group_vars(site: Site) -> Vars:
         "gpu_health_dcgm": stack.dcgm.enabled,
         "gpu_health_metrics": METRICS,
         "gpu_health_kubernetes": kubernetes,
+        "gpu_health_evict": health.evict,
         "dcgm_enabled": stack.dcgm.enabled and not stack.simulated,
         "gpu_dcgm_exported": stack.dcgm.exporter,
         "gpu_validate_dcgm_level": 0 if stack.simulated else stack.dcgm.level,
@@ -135,14 +148,29 @@ def gpu_profile_vars(site: Site, name: str) -> Vars:
     }
 
 
+def _operator_cuts(site: Site, name: str) -> bool:
+    """Whether the GPU operator's MIG manager cuts this node's GPUs."""
+    kube = site.cluster.gpu.kubernetes
+    return (
+        kube.enabled
+        and kube.cut
+        and kube.resources != "dra"
+        and name in {node.name for node in serving(site)}
+    )
+
+
 def gpu_host_vars(site: Site, name: str) -> Vars:
-    """For one host: whether the container runtime needs the toolkit."""
+    """For one host: whether the container runtime needs the toolkit, and how its GPUs are cut."""
     if name not in site.groups.get(GPU_NODE, ()):
         return {}
     stack = site.cluster.gpu
     pods = name in site.groups[WORKER] or (name in site.groups[CONTROL_PLANE] and not site.groups[WORKER])
     wanted = stack.toolkit if stack.toolkit is not None else pods and stack.driver.source != "none"
+    profile = site.profiles[site.nodes[name].profile]
+    ours = stack.cut and sliced(profile) and not _operator_cuts(site, name)
     return {
+        "gpu_slices_enabled": ours,
+        "gpu_slices_layout": layout(profile) if ours else [],
         "gpu_toolkit_enabled": bool(wanted) and not stack.simulated,
         "gpu_toolkit_runtime": site.cluster.kubernetes.runtime if pods else "",
     }

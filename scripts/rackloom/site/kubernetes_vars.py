@@ -10,6 +10,7 @@ from . import versions
 from .kube_gpu_vars import gpu_labels, kube_gpu_vars
 from .mirror_vars import CA_FILE, closed, places
 from .models_kubernetes import API_PORT
+from .queueing_vars import queueing_vars, with_gangs
 from .resolved import Node, Site
 from .versions import KUBERNETES, Versions
 
@@ -124,6 +125,11 @@ def _every(site: Site, held: Versions, wanted: str) -> Vars:
     return result
 
 
+def addons(site: Site) -> Vars:
+    """Add-ons that run, with their values."""
+    return site.cluster.kubernetes.enabled_addons(measured=bool(site.groups["prometheus"]))
+
+
 def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
     kubernetes = site.cluster.kubernetes
     address, port = endpoint(site)
@@ -165,22 +171,25 @@ def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
             "pause": image(PAUSE),
         },
         "kube_control_plane_tolerate": list(kubernetes.tolerate),
-        "kube_control_plane_settings": kubernetes.settings.model_dump(),
+        "kube_control_plane_settings": with_gangs(kubernetes.settings.model_dump(), wanted)
+        if kubernetes.gang_scheduling
+        else kubernetes.settings.model_dump(),
         "kube_network_plugin": network.plugin,
         "kube_network_backend": network.backend,
         "kube_network_mtu": network.mtu,
         "kube_network_pod_network": str(kubernetes.networks.pods),
         "kube_network_service_network": str(kubernetes.networks.services),
         "kube_network_values": dict(network.values),
-        "kube_addons_enabled": kubernetes.enabled_addons,
+        "kube_addons_enabled": addons(site),
         "kube_addons_load_balancer_pool": pool(site),
         "kube_addons_balance_on_control_plane": not site.group(WORKER),
         "kube_addons_domain": kubernetes.domain,
         "kube_addons_nodes": len(set(_kubelets(site))),
+        **queueing_vars(site),
         "kube_check_endpoint": f"{place}:{port}",
         "kube_check_nodes": list(dict.fromkeys(_kubelets(site))),
         "kube_check_domain": kubernetes.domain,
-        "kube_check_load_balancer": "metallb" in kubernetes.enabled_addons,
+        "kube_check_load_balancer": "metallb" in addons(site),
         **kube_gpu_vars(site),
     }
 

@@ -7,12 +7,20 @@ from typing import Any
 
 from .fields_monitoring import disk_mb, span_seconds
 from .models import ALL_NODES
+from .monitoring_vars import page
 from .resolved import Node, Site
 
 STORE = "log_server"
 SENDERS = "logged"
+ELASTICSEARCH = "elasticsearch"
+KIBANA = "kibana"
+BEATS = "filebeat"
 PORT = 9428
+ELASTICSEARCH_PORT = 9200
+KIBANA_PORT = 5601
 DAY = 86400
+MOST_HEAP_MB = 31 * 1024
+"""Above it Java's references to objects take twice the room."""
 
 CONTAINERS = {"path": "/var/log/pods/*/*/*.log", "unit": "container", "format": "container"}
 AUDIT = {"path": "/var/log/kubernetes/audit/*.log", "unit": "kube-audit", "format": "audit"}
@@ -30,6 +38,8 @@ class LoggingVars:
 
 def logging_vars(site: Site) -> LoggingVars:
     """Nothing where no node keeps logs."""
+    if site.groups[ELASTICSEARCH]:
+        return _elastic(site)
     stores = site.group(STORE)
     if not stores:
         return LoggingVars({}, {})
@@ -41,8 +51,53 @@ def logging_vars(site: Site) -> LoggingVars:
 
 def address(node: Node) -> str:
     """Where nodes, people and programs find the store."""
-    host = f"[{node.address}]" if ":" in node.address else node.address
-    return f"https://{host}:{PORT}/logs"
+    return f"{_at(node, PORT)}/logs"
+
+
+def _elastic(site: Site) -> LoggingVars:
+    members = [{"name": node.name, "address": node.address} for node in site.group(ELASTICSEARCH)]
+    servers = [_at(node, ELASTICSEARCH_PORT) for node in site.group(ELASTICSEARCH)]
+    wanted = site.cluster.logging
+    copies = min(2, len(members))
+    keeps = {
+        "filebeat_servers": servers,
+        "elasticsearch_cluster": site.cluster.name,
+        "elasticsearch_members": members,
+        "elasticsearch_path": wanted.elasticsearch.path,
+        "elasticsearch_snapshots": wanted.elasticsearch.snapshots,
+        "elasticsearch_retention_days": max(1, span_seconds(wanted.retention.time) // DAY),
+        "elasticsearch_replicas": copies - 1,
+        "elasticsearch_room_mb": -(-disk_mb(wanted.retention.size) * copies // len(members))
+        if wanted.retention.size
+        else 0,
+    }
+    sends = {
+        "filebeat_servers": servers,
+        "filebeat_users": {"0": "root", **{str(user.uid): user.name for user in site.cluster.users}},
+        "filebeat_journal_max_mb": disk_mb(wanted.journal),
+    }
+    shows = {
+        "kibana_elasticsearch": servers,
+        "kibana_external_url": page(site, "/kibana", next(iter(site.group(KIBANA)), None), KIBANA_PORT),
+    }
+    hosts: dict[str, Vars] = {
+        node.name: {"filebeat_files": files(site, node)} for node in site.group(SENDERS)
+    }
+    for node in site.group(ELASTICSEARCH):
+        hosts.setdefault(node.name, {})["elasticsearch_heap_mb"] = heap_mb(site, node)
+    return LoggingVars({ELASTICSEARCH: keeps, KIBANA: shows, SENDERS: sends}, hosts)
+
+
+def heap_mb(site: Site, node: Node) -> int:
+    """What the site says, else half of the memory; 0 where nobody knows that, and Elasticsearch decides."""
+    if told := site.cluster.logging.elasticsearch.heap:
+        return disk_mb(told)
+    memory = site.profiles[node.profile].memory.mb if node.profile else 0
+    return min(memory // 2, MOST_HEAP_MB)
+
+
+def _at(node: Node, port: int) -> str:
+    return f"https://[{node.address}]:{port}" if ":" in node.address else f"https://{node.address}:{port}"
 
 
 def _store(site: Site) -> Vars:

@@ -34,6 +34,22 @@ class GpuDriver(Part):
     )
 
 
+class GpuRdma(Part):
+    """Network cards, and storage, that read and write the GPUs' memory without a detour; for jobs on several nodes."""
+
+    source: f.DriverSource = Field(
+        "none",
+        description="Where the cards' software comes from: distribution, vendor (DOCA-OFED, from packages.sources), "
+        "or none = it is there already, or not wanted",
+    )
+    packages: f.Packages = Field([], description="Packages instead of those that the source is known to have")
+    peer_memory: bool = Field(
+        False,
+        description="Load nvidia-peermem; open kernel modules do without it on a kernel that has DMA-BUF",
+    )
+    gds: bool = Field(False, description="Storage too: the vendor's nvidia-fs")
+
+
 class GpuDcgm(Part):
     """NVIDIA's data centre GPU manager on the nodes; its packages come from the vendor."""
 
@@ -56,6 +72,9 @@ class GpuHealth(Part):
     )
     ignore: f.GpuChecks = Field([], description="Checks whose failure is a warning only")
     ignore_xids: list[Xid] = Field([], description="Errors of the kernel log that count for nothing")
+    evict: bool = Field(
+        True, description="Kubernetes: pods whose own GPU is not well go to other nodes; budgets are kept"
+    )
 
 
 class GpuStack(Part):
@@ -68,6 +87,15 @@ class GpuStack(Part):
     toolkit: bool | None = Field(
         None,
         description="Container toolkit on the nodes; left out: on nodes of Kubernetes whose driver is ours",
+    )
+    rdma: GpuRdma = Field(default_factory=GpuRdma)
+    cut: bool = Field(
+        False,
+        description="Cut GPUs into the slices of nodes.yml at each start of a node, with mig-parted; where the GPU "
+        "operator does, it goes on to. If not, slices are made by hand",
+    )
+    cut_packages: f.Packages = Field(
+        [], description="Packages that bring mig-parted, instead of nvidia-mig-manager"
     )
     dcgm: GpuDcgm = Field(default_factory=GpuDcgm)
     health: GpuHealth = Field(default_factory=GpuHealth)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from . import fields as f
+from .models_queueing import Queueing
 from .part import Count, Part
 
 API_PORT = 6443
@@ -40,8 +41,15 @@ ADDONS: dict[str, AddonInfo] = {
     "cert_manager": AddonInfo("certificates for workloads", chart="cert-manager"),
     "headlamp": AddonInfo("dashboard"),
     "node_problem_detector": AddonInfo("trouble of nodes as conditions and events"),
+    "kube_state_metrics": AddonInfo("metrics of objects; on by itself where there is a Prometheus"),
+    "kueue": AddonInfo("queues with quotas for jobs; on by itself where there are queues", chart="kueue"),
+    "volcano": AddonInfo("a second scheduler, for jobs that start whole or not at all", chart="volcano"),
+    "kuberay": AddonInfo("Ray: clusters, jobs and services", chart="kuberay-operator"),
+    "jupyterhub": AddonInfo("notebooks for many people", chart="jupyterhub"),
 }
 NEEDS_POOL = "metallb"
+NEEDS_PROMETHEUS = "kube_state_metrics"
+NEEDS_QUEUES = "kueue"
 
 
 class Endpoint(Part):
@@ -179,14 +187,23 @@ class Kubernetes(Part):
     addons: dict[f.Text, Addon] = Field(
         {}, description=f"By name: {', '.join(ADDONS)}; left out: metrics_server and local_path"
     )
+    queueing: Queueing = Field(default_factory=Queueing)
+    gang_scheduling: bool = Field(
+        False,
+        description="Pods of a group start all or none, by Kubernetes' own scheduler; young, and not in each release",
+    )
     settings: ControlPlaneSettings = Field(default_factory=ControlPlaneSettings)
 
-    @property
-    def enabled_addons(self) -> dict[str, dict[str, Any]]:
-        """Add-ons that run, with their values, in the order of ADDONS."""
+    def enabled_addons(self, *, measured: bool) -> dict[str, dict[str, Any]]:
+        """Add-ons that run, with their values, in the order of ADDONS. measured: whether there is a Prometheus."""
+        alone = {
+            NEEDS_POOL: bool(self.load_balancer.pool),
+            NEEDS_PROMETHEUS: measured,
+            NEEDS_QUEUES: bool(self.queueing.queues),
+        }
         found: dict[str, dict[str, Any]] = {}
         for name, info in ADDONS.items():
-            on = info.default or (name == NEEDS_POOL and bool(self.load_balancer.pool))
+            on = info.default or alone.get(name, False)
             addon = self.addons.get(name)
             if addon.enabled if addon is not None else on:
                 found[name] = dict(addon.values) if addon is not None else {}

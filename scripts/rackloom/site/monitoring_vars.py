@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rackloom.dashboards.ask import questions
+
+from .kubernetes_vars import addons, endpoint
 from .models_monitoring import Receiver, SiteJob
+from .provision_vars import boot_address
 from .ranges import expand
 from .resolved import Node, Site
 
@@ -25,6 +29,12 @@ PROMETHEUS_PREFIX = "/prometheus"
 ALERTMANAGER_PREFIX = "/alertmanager"
 ETCD_SNAPSHOTS = "/var/lib/rackloom/etcd"
 ETCD_METRICS = "127.0.0.1:2381"
+HAPROXY_METRICS = "127.0.0.1:7444"
+KUBE_STATE = "kube_state_metrics"
+KUBE_STATE_PATH = (
+    "/api/v1/namespaces/kube-state-metrics/services/http:kube-state-metrics:metrics/proxy/metrics"
+)
+"""The add-on's own port is open to pods alone; who is outside asks the API server for it, which knows who may."""
 
 Vars = dict[str, Any]
 Auth = Literal["scrape", "web", "kubernetes", "none"]
@@ -36,6 +46,7 @@ class Job:
 
     auth: "scrape" (the user of exporters), "web" (that of Prometheus' and Alertmanager's pages), "kubernetes" (a client
     certificate of the cluster's authority) or "none". honor_labels: labels of the exporter win over the target's.
+    at: where it is asked if it is of no host; the group's hosts then only say whether it is there.
     """
 
     name: str
@@ -46,16 +57,21 @@ class Job:
     scheme: str = "https"
     honor_labels: bool = False
     on: Callable[[Site, Node], bool] | None = None
+    at: Callable[[Site], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One service that is knocked at from outside; module is one of the role blackbox_exporter."""
+    """One service that is knocked at from outside; module is one of the role blackbox_exporter.
+
+    at: what it is asked for, where that is not the host's address with the port.
+    """
 
     service: str
     group: str
     port: int | Callable[[Site], int]
     module: str
+    at: Callable[[Site, Node], str] | None = None
 
 
 def _ssh_port(site: Site) -> int:
@@ -65,6 +81,20 @@ def _ssh_port(site: Site) -> int:
 def _has_dcgm(site: Site, _: Node) -> bool:
     gpu = site.cluster.gpu
     return gpu.dcgm.enabled and gpu.dcgm.exporter
+
+
+def _has_kube_state(site: Site, _: Node) -> bool:
+    return KUBE_STATE in addons(site)
+
+
+def _kube_endpoint(site: Site) -> str:
+    address, port = endpoint(site)
+    return f"{_bracketed(address)}:{port}"
+
+
+def _boot_page(site: Site, _: Node) -> str:
+    """The first thing that every machine asks for when it boots."""
+    return f"http://{_bracketed(boot_address(site))}:{site.cluster.provision.http_port}/boot.ipxe"
 
 
 JOBS: tuple[Job, ...] = (
@@ -78,6 +108,16 @@ JOBS: tuple[Job, ...] = (
     Job("apiserver", "kube_control_plane", 6443, auth="kubernetes"),
     Job("kubelet", "kubernetes", 10250, auth="kubernetes"),
     Job("cadvisor", "kubernetes", 10250, path="/metrics/cadvisor", auth="kubernetes"),
+    Job(
+        "kube_state",
+        "kube_control_plane",
+        6443,
+        path=KUBE_STATE_PATH,
+        auth="kubernetes",
+        honor_labels=True,
+        on=_has_kube_state,
+        at=_kube_endpoint,
+    ),
 )
 PING = "ping"
 BLACKBOX = "blackbox"
@@ -90,6 +130,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("slurmdbd", "slurm_accounting", 6819, "tcp"),
     Probe("mirror", "mirror", 8443, "tls"),
     Probe("registry", "mirror", 5000, "tls"),
+    Probe("boot-http", "provisioner", lambda site: site.cluster.provision.http_port, "http", at=_boot_page),
     Probe("kubernetes-api", "kube_control_plane", 6443, "tls_any"),
     Probe("prometheus", PROMETHEUS, PROMETHEUS_PORT, "tls"),
     Probe("alertmanager", ALERTMANAGER, ALERTMANAGER_PORT, "tls"),
@@ -161,26 +202,28 @@ def _rows(nodes: Iterable[Node], port: int, on_switch: dict[str, str], **more: s
     return [{"targets": [_at(node, port)], "labels": {**_labels(node, on_switch), **more}} for node in nodes]
 
 
+def _knock(site: Site, probe: Probe, node: Node, on_switch: dict[str, str]) -> dict[str, Any]:
+    port = probe.port if isinstance(probe.port, int) else probe.port(site)
+    [row] = _rows([node], port, on_switch, service=probe.service, __param_module=probe.module)
+    return row | {"targets": [probe.at(site, node)]} if probe.at else row
+
+
 def targets(site: Site) -> dict[str, list[dict[str, Any]]]:
     """Job → the targets of it, as Prometheus' file discovery reads them. Jobs without targets are left out."""
     on_switch = switches(site)
     found: dict[str, list[dict[str, Any]]] = {}
     for job in JOBS:
         nodes = [node for node in site.group(job.group) if job.on is None or job.on(site, node)]
-        found[job.name] = _rows(nodes, job.port, on_switch)
+        found[job.name] = (
+            [{"targets": [job.at(site)], "labels": {}}]
+            if job.at and nodes
+            else _rows(nodes, job.port, on_switch)
+        )
     found[PING] = [
         {"targets": [node.address], "labels": _labels(node, on_switch)} for node in site.group(MONITORED)
     ]
     found[BLACKBOX] = [
-        row
-        for probe in PROBES
-        for row in _rows(
-            site.group(probe.group),
-            probe.port if isinstance(probe.port, int) else probe.port(site),
-            on_switch,
-            service=probe.service,
-            __param_module=probe.module,
-        )
+        _knock(site, probe, node, on_switch) for probe in PROBES for node in site.group(probe.group)
     ]
     if site.groups["kube_api_balancer"]:
         # It moves between hosts, so it is of no node.
@@ -254,7 +297,29 @@ def _prometheus(site: Site) -> Vars:
             for job, rows in targets(site).items()
         },
         "monitoring_check_alertmanagers": len(site.group(ALERTMANAGER)),
+        "monitoring_check_queries": queries(site),
     }
+
+
+def queries(site: Site) -> list[Vars]:
+    """What the dashboards ask, each question once; quiet: an answer is not wanted, it only has to be understood."""
+    told: dict[str, Vars] = {}
+    for question in questions({*targets(site), *facts(site)}):
+        name = f"{question.dashboard.removeprefix('rackloom-')}: {question.panel}"
+        asked = told.setdefault(question.expr, {"name": name, "expr": question.expr, "quiet": question.quiet})
+        asked["quiet"] = asked["quiet"] and question.quiet
+    return list(told.values())
+
+
+def facts(site: Site) -> set[str]:
+    """What some nodes have beside the jobs' exporters, in the names of rackloom.dashboards.ask."""
+    of_hosts = [_host(site, node) for node in site.group(MONITORED)]
+    found = {name for own in of_hosts for name in own.get("node_exporter_local", {})}
+    for fact, variable in {"backup": "node_exporter_backups", "volume": "node_exporter_volumes"}.items():
+        if any(variable in own for own in of_hosts):
+            found.add(fact)
+    found |= {fact for fact, group in {"mirror": "mirror", "gpus": "gpu_node"}.items() if site.groups[group]}
+    return found
 
 
 def _secret_names(names: Iterable[str]) -> list[str]:
@@ -289,9 +354,14 @@ def _host(site: Site, node: Node) -> Vars:
     backups = dict(site.cluster.monitoring.backups)
     volumes: dict[str, str] = {}
     own: Vars = {}
+    local: dict[str, str] = {}
     if node.name in site.groups["kube_control_plane"]:
         backups.setdefault("etcd", ETCD_SNAPSHOTS)
-        own["node_exporter_local"] = {"etcd": ETCD_METRICS}
+        local["etcd"] = ETCD_METRICS
+    if node.name in site.groups["kube_api_balancer"]:
+        local["haproxy"] = HAPROXY_METRICS
+    if local:
+        own["node_exporter_local"] = local
     if node.name in site.groups["mirror"]:
         volumes["mirror"] = site.cluster.mirror.path
     if node.name in site.groups[PROMETHEUS]:

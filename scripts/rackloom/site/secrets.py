@@ -234,6 +234,29 @@ SECRETS: tuple[Secret, ...] = (
     ),
     Secret("grafana_secret_key", "Grafana encrypts its own secrets with it", lambda _: _token(), "grafana"),
     Secret("log_store_password", "opens the logs to who searches them", lambda _: _token(), "log_server"),
+    Secret("elasticsearch_setup_password", "sets Elasticsearch up", lambda _: _token(), "elasticsearch"),
+    Secret(
+        "elasticsearch_setup_hash",
+        "hash of it, for Elasticsearch",
+        _hash_of("elasticsearch_setup_password"),
+        "elasticsearch",
+    ),
+    Secret(
+        "elasticsearch_elastic_password", "Elasticsearch's user elastic", lambda _: _token(), "elasticsearch"
+    ),
+    Secret(
+        "elasticsearch_kibana_password", "Kibana's user at Elasticsearch", lambda _: _token(), "elasticsearch"
+    ),
+    Secret(
+        "elasticsearch_writer_password", "lets nodes add lines, no more", lambda _: _token(), "elasticsearch"
+    ),
+    Secret(
+        "elasticsearch_reader_password",
+        "opens Kibana, and the logs, to the user rackloom",
+        lambda _: _token(),
+        "elasticsearch",
+    ),
+    Secret("kibana_encryption_key", "Kibana encrypts its sessions with it", lambda _: _token(), "kibana"),
     Secret("monitoring_scrape_password", "opens the nodes' exporters", lambda _: _token(), "monitored"),
     Secret(
         "monitoring_scrape_hash",

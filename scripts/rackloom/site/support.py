@@ -18,12 +18,15 @@ class Support(BaseModel):
     kubernetes: minor → component → the oldest version of it that works.
 
     network_operator: minor → the newest minor release of Kubernetes that it is for.
+
+    gang_scheduling: minor → part of the control plane → arguments that switch it on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kubernetes: Mapping[str, Mapping[str, str]]
     network_operator: Mapping[str, str] = {}
+    gang_scheduling: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
 
 
 @cache

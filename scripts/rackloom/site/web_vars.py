@@ -33,6 +33,7 @@ _SERVICES = {
     ALERTMANAGER: "Alerts",
     GRAFANA: "Dashboards",
     STORE: "Logs",
+    "elasticsearch": "Logs",
 }
 """Group → what people call it, in the order in which they look for it."""
 
@@ -73,6 +74,7 @@ def pages(site: Site) -> list[Vars]:
         ("prometheus", "Metrics", "Prometheus: ask it anything", PROMETHEUS, PROMETHEUS_PORT, "graph", "rackloom"),
         ("alertmanager", "Alerts", "What fires, and what is silenced", ALERTMANAGER, ALERTMANAGER_PORT, "", "rackloom"),
         ("logs", "Logs", "The journals of all nodes", STORE, STORE_PORT, "select/vmui/", "rackloom"),
+        ("kibana", "Logs", "Kibana: the journals of all nodes", "kibana", 5601, "app/discover", ""),
     )  # fmt: skip
     return [
         {

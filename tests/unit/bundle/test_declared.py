@@ -37,6 +37,7 @@ def test_every_role_of_the_repository_is_seen() -> None:
 CHOSEN: dict[str, dict[str, object]] = {
     "gpu_driver": {"gpu_driver_source": "vendor", "gpu_driver_branch": "580"},
     "gpu_toolkit": {"gpu_toolkit_enabled": True},
+    "gpu_slices": {"gpu_slices_enabled": True},
     "dcgm": {"dcgm_enabled": True},
 }
 
@@ -227,3 +228,15 @@ def test_the_controller_has_what_the_set_up_asks_for() -> None:
         assert wanted <= set(found)
         assert any(name.endswith("-venv") for name in found)
     assert declared.controller_packages("rocky-9")
+
+
+def test_roles_follow_from_the_groups_that_have_hosts(home: Path) -> None:
+    plays = "[{hosts: 'web:!old', roles: [tool]}, {hosts: 'store[0]', roles: [other]}, {hosts: old, roles: [gone]}]"
+    write(home / "playbooks/stages/one.yml", plays)
+    for role in ("other", "gone"):
+        write(home / f"roles/{role}/tasks/main.yml", "[]")
+    write(home / "roles/tool/meta/main.yml", "{dependencies: [below]}")
+    write(home / "roles/below/tasks/main.yml", "[]")
+    assert declared.roles_for(["web"]) == ["below", "tool"]
+    assert declared.roles_for(["store"]) == ["other"]
+    assert declared.roles_for(["elsewhere"]) == []

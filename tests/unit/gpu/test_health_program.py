@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +108,18 @@ def test_a_broken_configuration_is_no_silence(health: ModuleType, tmp_path: Path
     assert verdict.codes == ["check"] and "broke" in verdict.line
 
 
+def test_device_files_may_be_played_as_a_whole_machine(health: ModuleType, tmp_path: Path) -> None:
+    """Without the folder there is nothing but the files; with it, what a real node has is looked at."""
+    machine = Machine(tmp_path / "played", {"change": {"failure>No": "failure>Yes"}})
+    files = {"simulated": True, "files": ["/dev/null"], "paths": {"played": str(tmp_path / "none")}}
+    alone = health.look(health.Settings(files), {})
+    assert alone.healthy and (alone.count, alone.gpus) == (1, [])
+    whole = {**machine.config(), **files, "paths": {"played": str(tmp_path / "played")}}
+    assert health.look(health.Settings(whole), {}).codes == ["remap"]
+    real = health.Settings({"paths": {"played": str(tmp_path / "played")}})
+    assert real.paths["nvidia_smi"] == "nvidia-smi", "a real machine is never played"
+
+
 # ---------------------------------------------------------------- Kubernetes
 
 
@@ -115,17 +127,41 @@ class _Api(BaseHTTPRequestHandler):
     """One node's object. Takes what the kubelet's identity may change, and refuses the rest."""
 
     node: dict[str, Any] = {}  # noqa: RUF012 - set for each test
+    events: list[dict[str, Any]] = []  # noqa: RUF012 - likewise
+    pods: list[dict[str, Any]] = []  # noqa: RUF012 - likewise
+    evicted: list[str] = []  # noqa: RUF012 - likewise
+    kept = ""
+    """A pod whose budget lets it not go."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
 
-    def _answer(self) -> None:
-        body = json.dumps(self.node).encode()
-        self.send_response(200)
+    def _answer(self, said: Any = None, status: int = 200) -> None:
+        body = json.dumps(self.node if said is None else said).encode()
+        self.send_response(status)
         self.end_headers()
         self.wfile.write(body)
 
     def do_GET(self) -> None:
+        if self.path.startswith("/api/v1/pods"):
+            assert self.path == "/api/v1/pods?fieldSelector=spec.nodeName%3Dgpu01"
+            self._answer({"items": self.pods})
+        else:
+            self._answer()
+
+    def do_POST(self) -> None:
+        if self.path.endswith("/eviction"):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            name = body["metadata"]["name"]
+            assert self.path == f"/api/v1/namespaces/{body['metadata']['namespace']}/pods/{name}/eviction"
+            if name == self.kept:
+                self._answer({}, 429)
+            else:
+                self.evicted.append(name)
+                self._answer({}, 201)
+            return
+        assert self.path == "/api/v1/namespaces/default/events"
+        self.events.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer()
 
     def do_PATCH(self) -> None:
@@ -145,10 +181,11 @@ class _Api(BaseHTTPRequestHandler):
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, health: ModuleType) -> Iterator[tuple[dict[str, Any], Any]]:
     _Api.node = {"metadata": {"annotations": {}}, "spec": {}, "status": {"conditions": []}}
+    _Api.events, _Api.pods, _Api.evicted, _Api.kept = [], [], [], ""
     server = HTTPServer(("127.0.0.1", 0), _Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     client = object.__new__(health.Kubernetes)
-    client.url, client.context = f"http://127.0.0.1:{server.server_port}/api/v1/nodes/gpu01", None
+    client.api, client.name, client.context = f"http://127.0.0.1:{server.server_port}/api/v1", "gpu01", None
     yield _Api.node, client
     server.shutdown()
     server.server_close()
@@ -171,6 +208,15 @@ def test_a_bad_node_is_cordoned_with_the_reason_and_comes_back(
     client.tell(health.Verdict())
     assert not node["spec"]["unschedulable"] and not node["metadata"]["annotations"]
     assert _condition(node)[0] == "False"
+    client.tell(health.Verdict())
+    told = [(event["type"], event["message"]) for event in _Api.events]
+    assert told == [("Warning", bad.line), ("Normal", "all GPUs are well")]
+
+
+def test_a_node_that_was_always_well_is_no_event(api: tuple[dict[str, Any], Any], health: ModuleType) -> None:
+    node, client = api
+    client.tell(health.Verdict())
+    assert _condition(node)[0] == "False" and not _Api.events
 
 
 def test_a_cordon_of_somebody_else_stays(api: tuple[dict[str, Any], Any], health: ModuleType) -> None:
@@ -180,3 +226,64 @@ def test_a_cordon_of_somebody_else_stays(api: tuple[dict[str, Any], Any], health
     assert not node["metadata"]["annotations"] and _condition(node) == ("True", "GPU 1: hot")
     client.tell(health.Verdict())
     assert node["spec"]["unschedulable"] is True
+
+
+def _pod(name: str, owner: str = "ReplicaSet", health: str = "Unhealthy", **about: Any) -> dict[str, Any]:
+    owners = [{"kind": owner, "name": "x", "controller": True}] if owner else []
+    device = {"name": "nvidia.com/gpu", "resources": [{"resourceID": "gpu0", "health": health}]}
+    status = {"containerStatuses": [{"name": "a", "allocatedResourcesStatus": [device]}, {"name": "b"}]}
+    metadata = {"name": name, "namespace": "models", "ownerReferences": owners, **about}
+    return {"metadata": metadata, "status": status}
+
+
+def test_pods_go_whose_own_gpu_is_not_well_and_no_others(api: tuple[dict[str, Any], Any]) -> None:
+    _, client = api
+    _Api.pods = [
+        _pod("lame"),
+        _pod("job", owner="Job"),
+        _pod("fine", health="Healthy"),
+        _pod("unknown", health="Unknown"),
+        _pod("daemon", owner="DaemonSet"),
+        _pod("static", owner="Node"),
+        _pod("nobodys", owner=""),
+        _pod("going", deletionTimestamp="2026-01-01T00:00:00Z"),
+        {"metadata": {"name": "new", "namespace": "models"}},
+    ]
+    assert client.move() == ["models/lame", "models/job"]
+    assert _Api.evicted == ["lame", "job"]
+
+
+def test_a_budget_is_kept_and_asked_again(api: tuple[dict[str, Any], Any]) -> None:
+    _, client = api
+    _Api.pods = [_pod("first"), _pod("second")]
+    _Api.kept = "second"
+    assert client.move() == ["models/first"]
+    _Api.pods, _Api.kept = _Api.pods[1:], ""
+    assert client.move() == ["models/second"]
+
+
+def test_pods_are_sent_away_from_a_bad_node_alone(
+    health: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def move() -> list[str]:
+        asked.append("move")
+        return []
+
+    client = SimpleNamespace(tell=lambda verdict: asked.append(f"tell {verdict.healthy}"), move=move)
+    monkeypatch.setattr(health, "Kubernetes", lambda _settings: client)
+    (tmp_path / "kubelet.pem").write_text("")
+    given = {
+        "kubernetes": {"certificate": str(tmp_path / "kubelet.pem")},
+        "paths": {"slurm_health": "/nowhere"},
+    }
+    bad = health.Verdict(healthy=False, reasons=["GPU 1: hot"])
+    state: dict[str, Any] = {}
+    health.tell(health.Settings(given), health.Verdict(), state)
+    health.tell(health.Settings(given), bad, state)
+    health.tell(health.Settings(given), bad, state)
+    assert asked == ["tell True", "tell False", "move", "move"], "told once, and moved at each look"
+    asked.clear()
+    health.tell(health.Settings({**given, "evict": False}), bad, state)
+    assert not asked

@@ -23,6 +23,8 @@ SHAPE = (
 # Roles that need a whole cluster share the scenario of another that has one.
 COVERED_BY = {
     "dcgm": "gpu_driver",
+    "gpu_slices": "gpu_driver",
+    "kibana": "elasticsearch",
     "kube_network": "kube_addons",
     "kube_gpu": "kube_addons",
     "kube_check": "kube_addons",

@@ -335,3 +335,10 @@ def test_without_a_controller_nothing_moves() -> None:
 def test_running_jobs_are_no_refusal() -> None:
     state = replace(seen(), jobs=(Job("7", "alice", "RUNNING", "g1"),))
     assert codes(moving("g1", "kubernetes", state)) == []
+
+
+def test_groups_that_follow_from_others_keep_nobody_in_the_site() -> None:
+    """What a node is of because of its profile, or because it is there, goes with it."""
+    also = {"profile_big": ("w1",), "gpu_node": ("w1",), "monitored": tuple(NODES), "logged": tuple(NODES)}
+    assert not removal("w1", groups={**GROUPS, **also}).stay
+    assert removal("w1", groups={**GROUPS, **also, "mirror": ("w1",)}).stay == {"w1": ("mirror",)}

@@ -229,3 +229,45 @@ def test_a_poller_counts_every_answer_that_did_not_come(
 def test_who_does_not_answer_is_named() -> None:
     with pytest.raises(Failed, match=r"http://127\.0\.0\.1:9/"):
         kube_validate.ask("127.0.0.1", 9, 1)
+
+
+def offers(bin_dir: Path, **resources: str) -> None:
+    """The first node is well and has these to give; what a pod sees is in the file `exec`."""
+    nodes = json.loads((bin_dir / "nodes.json").read_text())
+    first = nodes["items"][0]
+    first["spec"].pop("taints", None)
+    first["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    first["status"]["allocatable"].update({f"nvidia.com/{name}": count for name, count in resources.items()})
+    (bin_dir / "nodes.json").write_text(json.dumps(nodes))
+    program = KUBECTL.replace("'wait '*) exit 1", "'wait '*) exit 0")
+    program = program.replace("'wait '", "'exec '*) cat \"$here/exec\" ;;\n    'wait '", 1)
+    (bin_dir / "kubectl").write_text(program)
+
+
+@pytest.mark.parametrize(
+    ("sees", "played", "ok", "says"),
+    [
+        ("/dev/nvidia3\nvisible=void", False, True, "one nvidia.com/gpu on gpu01: /dev/nvidia3"),
+        ("/dev/nvidia0\n/dev/nvidia1\nvisible=all", False, False, "sees /dev/nvidia0, /dev/nvidia1"),
+        ("visible=GPU-7", False, False, "sees none"),
+        ("visible=gpu0", True, True, "one nvidia.com/gpu on gpu01: gpu0"),
+        ("visible=gpu0,gpu1", True, False, "sees gpu0, gpu1"),
+    ],
+)
+def test_a_pod_with_one_gpu_sees_one(
+    ask: Keep, bin_dir: Path, sees: str, *, played: bool, ok: bool, says: str
+) -> None:
+    offers(bin_dir, gpu="2")
+    (bin_dir / "exec").write_text(sees)
+    verdict = ask("gpu_isolation", gpus_played=played)["gpu_isolation"]
+    assert verdict["ok"] is ok and says in verdict["detail"], verdict
+    assert '"limits": {"nvidia.com/gpu": 1}' in (bin_dir / "created").read_text()
+
+
+def test_gpus_are_asked_for_by_name_alone_and_slices_count(ask: Keep, bin_dir: Path) -> None:
+    assert "gpu_isolation" not in kube_validate.ALL
+    skipped = ask("gpu_isolation")["gpu_isolation"]
+    assert skipped["ok"] and "no node that takes pods offers GPUs" in skipped["skipped"]
+    offers(bin_dir, **{"gpu": "0", "mig-3g.20gb": "2"})
+    (bin_dir / "exec").write_text("/dev/nvidia0\nvisible=void")
+    assert "one nvidia.com/mig-3g.20gb" in ask("gpu_isolation")["gpu_isolation"]["detail"]

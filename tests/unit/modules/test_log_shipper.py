@@ -24,6 +24,7 @@ import pytest
 PROGRAM = Path(__file__).parents[3] / "roles/log_shipper/files/log-shipper.py"
 LINES = 2000
 BATCH = 20
+SETTLE = 3
 
 
 def load() -> ModuleType:
@@ -260,6 +261,8 @@ class Store:
 
     def __init__(self) -> None:
         self.lines: Counter[str] = Counter()
+        self.life = "first"
+        self.memory: list[tuple[float, list[str]]] = []
         self.requests = 0
         self.answer: Callable[[int, list[str]], int] = lambda _number, _lines: 200
         store = self
@@ -274,12 +277,15 @@ class Store:
                 status = store.answer(store.requests, rows)
                 if status in (200, 0):
                     store.lines.update(rows)
+                    store.memory.append((time.monotonic(), rows))
                 if status == 0:  # taken, and the answer is lost
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
+                if status == 200:
+                    self.send_header(shipper.LIFE, store.life)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
@@ -288,6 +294,15 @@ class Store:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/logs"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def die(self, seconds: float) -> None:
+        """Lose what was confirmed within so many seconds, as a store does that is killed."""
+        self.life += "-next"
+        since = time.monotonic() - seconds
+        for when, rows in self.memory:
+            if when > since:
+                self.lines -= Counter(rows)
+        self.memory.clear()
 
 
 @pytest.fixture
@@ -316,7 +331,8 @@ time.sleep(60)
     fake.chmod(0o755)
     settings = {"server": store.url, "node": "n", "ca": "", "certificate": "", "key": "", "batch": BATCH}
     config = tmp_path / "shipper.json"
-    config.write_text(json.dumps({**settings, "timeout": 5, "metrics": str(tmp_path / "logs.prom")}))
+    more = {"timeout": 5, "settle": SETTLE, "metrics": str(tmp_path / "logs.prom")}
+    config.write_text(json.dumps({**settings, **more}))
     env = {
         "PATH": f"{binaries}:{os.environ['PATH']}",
         "STATE_DIRECTORY": str(tmp_path),
@@ -413,3 +429,112 @@ def test_a_line_that_the_store_refuses_holds_up_no_other(
     said = end(process)
     assert "line 777" not in store.lines
     assert "refuses a line" in said
+
+
+# --- a store that is killed ---------------------------------------------------------------
+
+
+def line(name: str, place: Any) -> Any:
+    return shipper.Line(name, place, b"{}")
+
+
+def test_what_a_killed_store_lost_is_sent_again(
+    store: Store, node: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = node()
+    until(lambda: len(store.lines) > LINES // 2)
+    store.die(SETTLE)
+    assert len(store.lines) < LINES
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, "systemd starts it again"
+    assert "what it may have lost is sent again" in said
+    process = node()
+    until(all_there(store))
+    end(process)
+
+
+def test_it_is_sent_again_also_by_a_node_that_says_no_more(
+    store: Store, node: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = node()
+    until(all_there(store))
+    store.die(SETTLE)
+    assert len(store.lines) < LINES
+    process.communicate(timeout=20)
+    process = node()
+    until(all_there(store))
+    end(process)
+
+
+def test_a_store_is_remembered_over_a_restart_of_the_node(
+    store: Store, node: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = node()
+    until(lambda: len(store.lines) > LINES // 2)
+    process.kill()
+    process.communicate()
+    store.die(SETTLE)
+    process = node()
+    process.communicate(timeout=20)
+    process = node()
+    until(all_there(store))
+    end(process)
+
+
+def test_only_what_may_be_lost_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(shipper.time, "monotonic", lambda: now[0])
+    state = shipper.State(tmp_path / "state.json", settle=10)
+    for second in range(30):
+        now[0] = 100.0 + second
+        assert state.reached([line("journal", second)], "a", shipper.time.monotonic())
+    assert state.sent == {"journal": 29}
+    assert state.settled == {"journal": 19}
+    assert not state.reached([line("journal", 30)], "b", shipper.time.monotonic())
+    again = shipper.State(tmp_path / "state.json", settle=10)
+    assert (again.sent, again.life) == ({"journal": 19}, "b")
+
+
+def test_a_store_that_was_stopped_has_everything(tmp_path: Path) -> None:
+    state = shipper.State(tmp_path / "state.json", settle=10)
+    assert state.reached([line("journal", 1)], "a", shipper.time.monotonic())
+    again = shipper.State(tmp_path / "state.json", settle=10)
+    assert again.reached([line("journal", 2)], "a", shipper.time.monotonic())
+    assert again.sent == {"journal": 2}
+
+
+def test_a_store_that_tells_no_life_is_believed(tmp_path: Path) -> None:
+    state = shipper.State(tmp_path / "state.json", settle=10)
+    assert state.reached([line("journal", 1)], "", shipper.time.monotonic())
+    assert state.reached([line("journal", 2)], "a", shipper.time.monotonic())
+    assert state.reached([line("journal", 3)], "", shipper.time.monotonic())
+
+
+def test_everything_settles_once_a_node_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(shipper.time, "monotonic", lambda: now[0])
+    state = shipper.State(tmp_path / "state.json", settle=10)
+    state.reached([line("journal", 1)], "a", shipper.time.monotonic())
+    now[0] += 0.2
+    state.reached([line("journal", 2)], "a", shipper.time.monotonic())
+    now[0] += 5
+    state.reached([], "a", shipper.time.monotonic())
+    assert state.sent != state.settled
+    now[0] += 10
+    state.reached([], "a", shipper.time.monotonic())
+    assert state.sent == state.settled
+
+
+def test_an_answer_that_was_long_on_its_way_says_nothing_of_that_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(shipper.time, "monotonic", lambda: now[0])
+    state = shipper.State(tmp_path / "state.json", settle=10)
+    now[0] = 102.0
+    state.reached([line("journal", 1)], "a", 101.0)
+    now[0] = 113.0
+    state.reached([line("journal", 2)], "a", 103.0)
+    assert state.settled == {}
+    state.reached([line("journal", 3)], "a", 113.0)
+    assert state.settled == {"journal": 1}

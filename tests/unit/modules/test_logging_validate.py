@@ -34,14 +34,21 @@ class Store:
                 if self.headers["Authorization"] != f"Basic {word}":
                     self.send_error(401)
                     return
-                query = urllib.parse.parse_qs(body)["query"][0]
+                elastic = self.path == "/logs/logs-rackloom-*/_search"
+                query = body if elastic else urllib.parse.parse_qs(body)["query"][0]
                 store.queries.append(query)
+                said = {mark: f"a line to look for: {mark}" for mark in store.lines if mark in query}
                 self.send_response(200)
                 self.end_headers()
-                for mark, node in store.lines.items():
-                    if mark in query:
-                        row = {"_msg": f"a line to look for: {mark}", "node": node}
-                        self.wfile.write(json.dumps(row).encode() + b"\n")
+                if elastic:
+                    wanted = json.loads(query)
+                    rows = [{"message": text, "node": store.lines[mark]} for mark, text in said.items()]
+                    hits = [{"_source": row} for row in rows][: wanted["size"]]
+                    self.wfile.write(json.dumps({"hits": {"hits": hits}}).encode())
+                    return
+                for mark, text in said.items():
+                    row = {"_msg": text, "node": store.lines[mark]}
+                    self.wfile.write(json.dumps(row).encode() + b"\n")
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -58,10 +65,10 @@ def store() -> Iterator[Store]:
     made.server.shutdown()
 
 
-@pytest.fixture
-def ask(store: Store, run_module: RunModule) -> RunModule:
+@pytest.fixture(params=["victorialogs", "elasticsearch"])
+def ask(store: Store, run_module: RunModule, request: pytest.FixtureRequest) -> RunModule:
     def run(**given: Any) -> dict[str, Any]:
-        wanted = {"server": store.url, "password": PASSWORD, "seconds": 1, **given}
+        wanted = {"server": store.url, "store": request.param, "password": PASSWORD, "seconds": 1, **given}
         return run_module("logging_validate", **wanted)
 
     return run

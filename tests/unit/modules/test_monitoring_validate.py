@@ -37,6 +37,7 @@ class Cluster:
         self.peers, self.status = 0, "disabled"
         self.alerts: list[dict[str, Any]] = [{"labels": {"alertname": "DeadMansSwitch"}}]
         self.forward_to = 0
+        self.refused = ""
         self.posted: list[dict[str, Any]] = []
         self.passwords: set[str] = set()
 
@@ -46,6 +47,8 @@ class Cluster:
             return {"data": {"activeTargets": self.targets}}
         if path.endswith("/api/v1/query"):
             expression = query["query"][0]
+            if expression == self.refused:
+                return "refused"
             found = [rows for name, rows in self.queries.items() if expression.startswith(name)]
             return {"data": {"result": found[0] if found else []}}
         if path.endswith("/api/v1/rules"):
@@ -90,7 +93,7 @@ def ask(run_module: RunModule, cluster: Cluster, check_port: int) -> Iterator[Ca
             self.tell({})
 
         def tell(self, answer: Any) -> None:
-            self.send_response(404 if answer is None else 200)
+            self.send_response(404 if answer is None else 400 if answer == "refused" else 200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
@@ -187,6 +190,31 @@ def test_trouble_of_prometheus(
     bad = {name: detail for name, (ok, detail) in told.items() if not ok and name.startswith(check)}
     assert len(bad) == 1, told
     assert says in next(iter(bad.values()))
+
+
+QUERY = {"name": "node: CPU", "expr": "node_cpu", "quiet": False}
+
+
+def test_what_dashboards_ask(ask: Any, cluster: Cluster) -> None:
+    cluster.queries["node_cpu"] = [value("1")]
+    told = verdicts(ask("prometheus", queries=[QUERY, {"name": "x: Trouble", "expr": "bad", "quiet": True}]))
+    assert told["dashboards, asked of m1"] == (True, "2 queries")
+
+
+def test_a_dashboard_without_an_answer_is_named(ask: Any, cluster: Cluster) -> None:
+    told = verdicts(ask("prometheus", queries=[QUERY, {**QUERY, "name": "node: Load"}]))
+    assert told["dashboards, asked of m1"] == (False, "no answer: node: CPU, node: Load")
+
+
+def test_a_query_that_is_refused_is_named_however_quiet(ask: Any, cluster: Cluster) -> None:
+    cluster.queries["node_cpu"] = [value("1")]
+    cluster.refused = "rate(up)"
+    told = verdicts(ask("prometheus", queries=[QUERY, {"name": "x: Y", "expr": "rate(up)", "quiet": True}]))
+    ok, detail = told["dashboards, asked of m1"]
+    assert not ok
+    assert "400" in detail
+    assert "x: Y" in detail
+    assert "node: CPU" not in detail
 
 
 def test_an_alert_that_comes_out_again(ask: Any, cluster: Cluster, check_port: int) -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from rackloom.dashboards import DASHBOARDS
 from rackloom.dashboards.ask import questions
+from rackloom.site.monitoring_vars import JOBS
 
-ALL = {"node", "slurm", "dcgm", "mysqld", "apiserver", "kubelet", "cadvisor", "alertmanager", "blackbox"}
+ALL = {job.name for job in JOBS} | {"blackbox", "etcd", "haproxy", "volume", "mirror", "backup", "gpus"}
 
 
 def test_every_query_is_asked_where_everything_is_measured() -> None:
@@ -28,3 +29,14 @@ def test_only_what_must_have_an_answer_is_loud() -> None:
     assert not [
         question for question in questions(ALL) if question.dashboard == "rackloom-job" and not question.quiet
     ]
+
+
+def test_what_a_site_has_not_is_no_trouble() -> None:
+    """Nobody is told of an empty panel about GPUs, a mirror or NVLink where there are none."""
+    loud = [question.expr for question in questions({"node", "slurm", "volume"}) if not question.quiet]
+    assert loud
+    assert not [expr for expr in loud if "gpus" in expr or 'volume="mirror"' in expr]
+    loud = [question.expr for question in questions(ALL) if not question.quiet]
+    assert [expr for expr in loud if 'volume="mirror"' in expr]
+    assert [expr for expr in loud if "DCGM_FI_DEV_GPU_UTIL" in expr]
+    assert not [expr for expr in loud if "NVLINK" in expr or "FI_PROF" in expr]

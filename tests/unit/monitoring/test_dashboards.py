@@ -26,15 +26,17 @@ from rackloom.dashboards.__main__ import FOLDER, stale
 from rackloom.dashboards.ask import questions
 from rackloom.dashboards.grafana import SOURCE
 from rackloom.docs_gen.tree import ROOT
+from rackloom.report.metrics import Source, collect
 
 from .replay import later, replay
 from .slurm_metrics import collected
 
 DATA = ROOT / "tests" / "data" / "metrics"
+RECORDED = ROOT / "roles" / "prometheus" / "files" / "rules" / "recorded.yml"
 # Node -> job -> files; as the site's targets have it. Slurm's labels win over the target's.
 TARGETS = {
     "mgmt01": {
-        "node": ["node", "composed", "etcd"],
+        "node": ["node", "composed", "etcd", "haproxy"],
         "blackbox": ["blackbox"],
         "ping": ["blackbox"],
         "slurm": ["slurm"],
@@ -42,6 +44,7 @@ TARGETS = {
         "apiserver": ["apiserver"],
         "kubelet": ["kubelet"],
         "cadvisor": ["cadvisor"],
+        "kube_state": ["kube_state"],
         "alertmanager": ["alertmanager"],
     },
     "gpu01": {"node": ["node", "composed"], "dcgm": ["dcgm"], "ping": ["blackbox"]},
@@ -94,11 +97,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     with replay(served) as exporter:
         config: dict[str, Any] = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": ["rules.yml"],
+            "rule_files": ["rules.yml", str(RECORDED)],
             "scrape_configs": [
                 {
                     "job_name": job,
-                    "honor_labels": job == "slurm",
+                    "honor_labels": job in ("slurm", "kube_state"),
                     "static_configs": [
                         {
                             "targets": [exporter],
@@ -141,7 +144,7 @@ def settled(address: str, targets: int, log: Path) -> Prometheus:
         then = Prometheus(address, round(time.time(), 3))
         try:
             good = then.rows("count_over_time(up[30s]) >= 5 and min_over_time(up[5s]) == 1")
-            if len(good) == targets and then.rows("ALERTS"):
+            if len(good) == targets and then.rows("ALERTS") and then.rows("node_mode:cpu:ratio_rate5m"):
                 return then
         except OSError:
             pass
@@ -186,7 +189,7 @@ def test_there_is_something_to_choose_from(
 
 def test_what_a_living_cluster_is_asked_has_an_answer(prometheus: Prometheus) -> None:
     jobs = {row["metric"]["job"] for row in prometheus.rows("group by (job) (up)")}
-    asked = list(questions(jobs))
+    asked = list(questions(jobs | {"etcd", "haproxy", "volume", "mirror", "backup", "gpus"}))
     assert asked
     silent = [question for question in asked if not prometheus.rows(question.expr) and not question.quiet]
     assert not silent
@@ -199,15 +202,16 @@ def test_a_query_that_prometheus_refuses_is_noticed(prometheus: Prometheus) -> N
 
 
 def test_no_metric_of_a_dashboard_is_made_up(slurm_program: ModuleType) -> None:
-    """Slurm's are in the collector's own list; the others are in a recording, or said to be composed."""
-    used = {
-        name
-        for dashboard in DASHBOARDS
-        for panel in dashboard.panels()
-        for query in panel.queries
-        for name in re.findall(r"\bslurm_\w+", query.expr)
-    }
-    assert used <= set(slurm_program.METRICS)
+    """Slurm's are in the collector's own list, ours in our programs; others are recorded, or said to be composed."""
+    asked = " ".join(
+        query.expr for dashboard in DASHBOARDS for panel in dashboard.panels() for query in panel.queries
+    )
+    assert set(re.findall(r"\bslurm_\w+", asked)) <= set(slurm_program.METRICS)
+    programs = " ".join(path.read_text() for path in (ROOT / "roles").glob("*/files/*.py"))
+    ours = set(re.findall(r"\brackloom_\w+", programs))
+    # The health check puts these together from their last word.
+    ours |= {f"rackloom_gpu_{word}" for word in re.findall(r'"(\w+)"', programs)}
+    assert set(re.findall(r"\brackloom_\w+", asked)) <= ours
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.uid)
@@ -265,3 +269,11 @@ def test_files_that_are_not_fresh_are_named(tmp_path: Path) -> None:
 def test_replayed_counters_go_on_and_gauges_stay() -> None:
     text = '# TYPE a counter\na 100\n# TYPE g gauge\ng 5\n# TYPE h histogram\nh_bucket{le="1"} 10\nh_sum 2\n'
     assert later(text, 10).splitlines()[1::2] == ["a 110", "g 5", 'h_bucket{le="1"} 11']
+
+
+def test_the_reports_plots_are_had_from_it(prometheus: Prometheus) -> None:
+    place = Source(f"http://{prometheus.address}")
+    plots = {plot.title: plot for plot in collect([place], hours=30 / 3600, now=prometheus.moment)}
+    assert {"CPU", "Memory", "GPUs", "Network", "Jobs", "Longest wait"} <= set(plots)
+    assert [line.name for line in plots["CPU"].lines] != []
+    assert all(line.points for plot in plots.values() for line in plot.lines)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from rackloom.bundle import declared
 from rackloom.site import inventory
 from rackloom.site.check import check_site
-from rackloom.site.gpu_vars import driver_inputs
+from rackloom.site.gpu_vars import driver_inputs, gpu_host_vars
 from rackloom.site.resolved import Site
 
 GOOD = Path(__file__).parent / "good"
@@ -113,6 +114,10 @@ def test_the_toolkit_is_for_pods(tmp_path: Path, gpu: str, *, enabled: bool) -> 
             {"nvidia-driver-pinning-580", "nvidia-open", "nvlsm"},
         ),
         ({"driver": {"source": "vendor", "branch": "570", "kind": "proprietary"}}, {"cuda-drivers-570"}),
+        (
+            {"driver": {"source": "vendor", "branch": "580"}, "rdma": {"source": "vendor", "gds": True}},
+            {"doca-ofed", "nvidia-gds", "nvidia-open"},
+        ),
     ],
 )
 def test_a_bundle_takes_the_driver_that_a_site_has_chosen(section: Any, names: set[str]) -> None:
@@ -122,3 +127,43 @@ def test_a_bundle_takes_the_driver_that_a_site_has_chosen(section: Any, names: s
     toolkit = declared.packages("gpu_toolkit", "debian-12", driver_inputs(section))
     assert bool(toolkit) is chosen
     assert declared.packages("dcgm", "debian-12", driver_inputs(section)) == []
+
+
+def test_a_bundle_takes_what_cuts_gpus_where_that_is_chosen() -> None:
+    assert declared.packages("gpu_slices", "debian-12", driver_inputs({"cut": True})) == [
+        "nvidia-mig-manager"
+    ]
+    own = driver_inputs({"cut": True, "cut_packages": ["mig-parted"]})
+    assert declared.packages("gpu_slices", "debian-12", own) == ["mig-parted"]
+    assert declared.packages("gpu_slices", "debian-12", driver_inputs({})) == []
+
+
+def test_rdma_is_off_unless_asked_for(tmp_path: Path) -> None:
+    built = inventory.build(_site(tmp_path / "off", ""))
+    assert built.vars["gpu_node"]["gpu_driver_rdma"] == "none"
+    gpu = "gpu: {rdma: {source: distribution, peer_memory: true}}"
+    own = inventory.build(_site(tmp_path / "on", gpu)).vars["gpu_node"]
+    found = [own[f"gpu_driver_{name}"] for name in ("rdma", "peer_memory", "gds")]
+    assert found == ["distribution", True, False]
+
+
+def test_gpus_are_cut_by_one_who_is_asked(tmp_path: Path) -> None:
+    """The host's mig-parted, or the operator's; never both, and nobody unless it is said."""
+    off = inventory.build(_site(tmp_path / "off", "")).hostvars
+    assert not off["mig01"]["gpu_slices_enabled"]
+    own = inventory.build(_site(tmp_path / "on", "gpu: {cut: true}")).hostvars
+    assert own["mig01"]["gpu_slices_layout"] == [
+        {"devices": [0, 1], "mig-enabled": False},
+        {"devices": [2, 3], "mig-enabled": True, "mig-devices": {"3g.20gb": 2}},
+    ]
+    assert own["gpu001"]["gpu_slices_enabled"] is False
+    pods = {
+        "  - {name: pod01, address: 10.10.4.1, profile: pods": "  - {name: pod01, address: 10.10.4.1, profile: sliced"
+    }
+    site = _site(tmp_path / "both", "gpu: {cut: true}", pods)
+    assert gpu_host_vars(site, "pod01")["gpu_slices_enabled"]
+    gpu = site.cluster.gpu
+    operator = gpu.model_copy(update={"kubernetes": gpu.kubernetes.model_copy(update={"enabled": True})})
+    site = replace(site, cluster=site.cluster.model_copy(update={"gpu": operator}))
+    assert not gpu_host_vars(site, "pod01")["gpu_slices_enabled"]
+    assert gpu_host_vars(site, "mig01")["gpu_slices_enabled"]

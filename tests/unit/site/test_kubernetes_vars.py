@@ -198,3 +198,45 @@ def test_a_join_is_as_large_on_a_large_site(make: Make, tmp_path: Path) -> None:
         make(wide.replace("[c4, c5]", f'["c[1-{count}]"]'), nodes)
         limits.append(limit_for(tmp_path, ["c5"]))
     assert limits[0] == limits[1]
+
+
+QUEUES = """\
+services: {kube_control_plane: m1}
+kubernetes:
+  queueing:
+    kinds: {a100: {nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB}}
+    queues:
+      - {name: research, namespaces: [lab, lab], cohort: all, quotas: {a100: {nvidia.com/gpu: 8}, any: {cpu: 64}}}
+      - {name: teaching, namespaces: [course], quotas: {any: {nvidia.com/gpu: 2}}}
+"""
+
+
+def test_queues_bring_kueue(make: Make) -> None:
+    told = of(make(QUEUES), "m1")
+    assert "kueue" in told["kube_addons_enabled"]
+    queues = told["kube_addons_queues"]
+    assert queues["kinds"] == {"a100": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}, "any": {}}
+    assert queues["uncounted"] == ["memory", "ephemeral-storage"], "cpu is counted"
+    research, teaching = queues["queues"]
+    assert research["namespaces"] == ["lab"] and research["cohort"] == "all"
+    assert [group["resources"] for group in research["groups"]] == [["nvidia.com/gpu"], ["cpu"]]
+    assert teaching["groups"] == [
+        {"resources": ["nvidia.com/gpu"], "kinds": {"any": {"nvidia.com/gpu": "2"}}}
+    ]
+
+
+def test_without_queues_there_is_no_kueue(make: Make) -> None:
+    told = of(make("services: {kube_control_plane: m1}\n"), "m1")
+    assert told["kube_addons_queues"] == {} and "kueue" not in told["kube_addons_enabled"]
+
+
+def test_gangs_are_switched_on_beside_a_sites_own_switches(make: Make) -> None:
+    head = "services: {kube_control_plane: m1}\nkubernetes:\n"
+    without = of(make(head + "  settings: {apiserver: {feature-gates: A=true}}\n"), "m1")
+    assert without["kube_control_plane_settings"]["apiserver"] == {"feature-gates": "A=true"}
+    gangs = "  gang_scheduling: true\n  settings: {apiserver: {feature-gates: A=true}}\n"
+    told = of(make(head + gangs), "m1")["kube_control_plane_settings"]
+    assert told["apiserver"]["feature-gates"].startswith("A=true,")
+    assert "scheduling.k8s.io/" in told["apiserver"]["runtime-config"]
+    assert "GangScheduling=true" in told["scheduler"]["feature-gates"]
+    assert told["etcd"] == without["kube_control_plane_settings"]["etcd"]

@@ -25,6 +25,7 @@ login: [{name: l1, address: 10.10.0.9}]
 compute: [{name: "c[1-2]", address: 10.10.1.1, profile: cpu, switch_port: [leaf1/Eth1, leaf2/Eth1]}]
 """
 EVERYBODY = ["m1", "m2", "m3", "l1", "c1", "c2"]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f a"
 Make = Callable[..., Inventory]
 
 
@@ -142,8 +143,69 @@ def test_kubernetes_is_asked_where_it_is(make: Make) -> None:
     probes = inventory.vars["prometheus"]["prometheus_targets"]["blackbox"]
     [endpoint] = [row for row in probes if row["labels"]["service"] == "kubernetes-endpoint"]
     assert endpoint["targets"] == ["10.10.0.100:7443"]
-    assert inventory.hostvars["m1"]["node_exporter_local"] == {"etcd": "127.0.0.1:2381"}
+    assert inventory.hostvars["m1"]["node_exporter_local"] == {
+        "etcd": "127.0.0.1:2381",
+        "haproxy": "127.0.0.1:7444",
+    }
     assert "node_exporter_local" not in inventory.hostvars["c2"]
+
+
+KUBERNETES = (
+    "monitoring: {}\nservices: {kube_control_plane: management, kube_node: [c2]}\n"
+    "kubernetes: {endpoint: {address: 10.10.0.100}}\n"
+)
+
+
+def test_objects_of_kubernetes_are_counted_once(make: Make) -> None:
+    """By whoever has the endpoint, and no node's label is laid over theirs."""
+    inventory = make(KUBERNETES)
+    told = inventory.vars["prometheus"]
+    assert told["prometheus_targets"]["kube_state"] == [{"targets": ["10.10.0.100:7443"], "labels": {}}]
+    [job] = [job for job in told["prometheus_jobs"] if job["name"] == "kube_state"]
+    assert job["honor_labels"]
+    assert "kube_state_metrics" in inventory.vars["kube_control_plane"]["kube_addons_enabled"]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        KUBERNETES,
+        KUBERNETES.replace("}}", "}, addons: {kube_state_metrics: {enabled: false}}}"),
+        KUBERNETES.replace("monitoring: {}\n", ""),
+    ],
+)
+def test_the_add_on_and_its_job_go_together(make: Make, cluster: str) -> None:
+    inventory = make(cluster)
+    targets = inventory.vars.get("prometheus", {}).get("prometheus_targets", {})
+    has = "kube_state_metrics" in inventory.vars["kube_control_plane"]["kube_addons_enabled"]
+    assert ("kube_state" in targets) == has
+
+
+def test_the_boot_server_is_asked_for_what_machines_ask_first(make: Make) -> None:
+    inventory = make(
+        "monitoring: {}\nservices: {provisioner: [m2]}\n"
+        "provision: {address: 10.10.0.77, http_port: 8088, unknown: discover,"
+        " dhcp: {pool: [10.10.5.1, 10.10.5.9]}, images: {a: {os: debian-12}}}\n"
+        f"users: [{{name: a, uid: 2001, admin: true, keys: ['{KEY}']}}]\n"
+    )
+    rows = inventory.vars["prometheus"]["prometheus_targets"]["blackbox"]
+    [row] = [row for row in rows if row["labels"]["service"] == "boot-http"]
+    assert row["targets"] == ["http://10.10.0.77:8088/boot.ipxe"]
+    assert (row["labels"]["node"], row["labels"]["__param_module"]) == ("m2", "http")
+
+
+def test_what_dashboards_ask_follows_from_the_site(make: Make) -> None:
+    def loud(cluster: str) -> set[str]:
+        asked = make(cluster).vars["prometheus"]["monitoring_check_queries"]
+        assert len({query["expr"] for query in asked}) == len(asked)
+        # these go through Ansible's templates
+        assert not [query for query in asked if "{{" in query["expr"] or "{%" in query["expr"]]
+        return {query["name"].partition(":")[0] for query in asked if not query["quiet"]}
+
+    plain = loud("monitoring: {}\n")
+    assert {"cluster", "node", "slurm", "storage", "monitoring"} <= plain
+    assert not {"kubernetes", "gpu"} & plain
+    assert loud(KUBERNETES) - plain == {"kubernetes"}
 
 
 def test_hardware_is_read_on_machines_with_a_bmc(make: Make) -> None:

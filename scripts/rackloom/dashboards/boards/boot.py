@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row
 
-from .parts import GOOD, PHYSICAL, WARN, ZERO_IS_GOOD, bars, lines, stat, table
+from .parts import GOOD, WARN, ZERO_IS_GOOD, bars, lines, stat, table
 
 _SERVICES = 'service=~"dns|boot.*|mirror|registry"'
 _UNITS = 'unit=~"rackloom-(boot|mirror|registry|name).*|dnsmasq.*"'
@@ -75,7 +75,7 @@ DASHBOARD = Dashboard(
                 lines(
                     "Sent",
                     (
-                        f"sum by (node) (rate(node_network_transmit_bytes_total{{{_SERVERS}, {PHYSICAL}}}[$__rate_interval]))",  # noqa: E501
+                        f"node:network_transmit_bytes:rate5m{{{_SERVERS}}}",
                         "{{node}}",
                     ),
                     unit="Bps",
@@ -83,7 +83,7 @@ DASHBOARD = Dashboard(
                 lines(
                     "CPU",
                     (
-                        f'100 * (1 - avg by (node) (rate(node_cpu_seconds_total{{{_SERVERS}, mode="idle"}}[$__rate_interval])))',  # noqa: E501
+                        f"100 * node:cpu_busy:ratio_rate5m{{{_SERVERS}}}",
                         "{{node}}",
                     ),
                     unit="percent",

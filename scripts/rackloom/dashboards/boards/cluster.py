@@ -1,13 +1,13 @@
-"""The whole cluster on one page: is it well, is it busy, who waits."""
+"""The whole cluster on one page: is it well, is it busy, who waits.
+
+What is drawn over time reads sums that Prometheus keeps (roles/prometheus/files/rules/recorded.yml).
+"""
 
 from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row
 
-from .parts import FILES, FULL, GOOD, PHYSICAL, WARN, ZERO_IS_GOOD, bars, lines, stat, table
-
-_BUSY = '100 * (1 - avg by (node) (rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval])))'
-_USED = "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)"
+from .parts import FILES, FULL, GOOD, WARN, ZERO_IS_GOOD, bars, lines, stat, table
 
 DASHBOARD = Dashboard(
     "rackloom-cluster",
@@ -65,32 +65,32 @@ DASHBOARD = Dashboard(
             (
                 lines(
                     "CPU",
-                    (f"avg({_BUSY})", "all"),
-                    (f"max({_BUSY})", "busiest node"),
+                    ("100 * cluster:cpu_busy:avg", "all"),
+                    ("100 * cluster:cpu_busy:max", "busiest node"),
                     unit="percent",
                     high=100,
                 ),
                 lines(
                     "Memory",
-                    (f"avg({_USED})", "all"),
-                    (f"max({_USED})", "fullest node"),
+                    ("100 * cluster:memory_used:avg", "all"),
+                    ("100 * cluster:memory_used:max", "fullest node"),
                     unit="percent",
                     high=100,
                 ),
                 lines(
                     "GPUs",
-                    ("avg(DCGM_FI_DEV_GPU_UTIL)", "use"),
-                    ("100 * sum(slurm_node_gpus_allocated) / sum(slurm_node_gpus)", "allocated"),
+                    ("cluster:gpu_utilisation:avg", "use"),
+                    ("100 * cluster:gpus_allocated:ratio", "allocated"),
                     unit="percent",
                     high=100,
                 ),
                 lines(
                     "Network",
-                    (f"sum(rate(node_network_receive_bytes_total{{{PHYSICAL}}}[$__rate_interval]))", "in"),
-                    (f"sum(rate(node_network_transmit_bytes_total{{{PHYSICAL}}}[$__rate_interval]))", "out"),
+                    ("cluster:network_receive_bytes:rate5m", "in"),
+                    ("cluster:network_transmit_bytes:rate5m", "out"),
                     unit="Bps",
                 ),
-                lines("Power of the GPUs", ("sum(DCGM_FI_DEV_POWER_USAGE)", "all"), unit="watt"),
+                lines("Power of the GPUs", ("cluster:gpu_power_watts:sum", "all"), unit="watt"),
                 bars(
                     "Fullest file systems",
                     "topk(8, 100 * (1 - node_filesystem_avail_bytes{"

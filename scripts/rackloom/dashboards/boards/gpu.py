@@ -58,20 +58,14 @@ DASHBOARD = Dashboard(
             (
                 lines(
                     "Use by account",
-                    (
-                        "sum by (account) (DCGM_FI_DEV_GPU_UTIL / 100 * on (node, gpu) group_left (account) slurm_job_gpu)",  # noqa: E501
-                        "{{account}}",
-                    ),
+                    ("sum by (account) (account_user:gpus_busy:sum)", "{{account}}"),
                     stack=True,
                     help="In whole GPUs.",
                     quiet=True,
                 ),
                 lines(
                     "Use by user",
-                    (
-                        "sum by (user) (DCGM_FI_DEV_GPU_UTIL / 100 * on (node, gpu) group_left (user) slurm_job_gpu)",
-                        "{{user}}",
-                    ),
+                    ("sum by (user) (account_user:gpus_busy:sum)", "{{user}}"),
                     stack=True,
                     help="In whole GPUs.",
                     quiet=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row, Variable
 
-from .parts import DISKS, PHYSICAL, lines, stat, table
+from .parts import DISKS, lines, stat, table
 
 _JOB = 'jobid="$jobid"'
 _JOBS = '{__name__=~"slurm_job_info|slurm_ended_job_end_timestamp_seconds"}'
@@ -79,7 +79,7 @@ DASHBOARD = Dashboard(
                 lines(
                     "CPU",
                     (
-                        f'100 * (1 - avg by (node) (rate(node_cpu_seconds_total{{mode="idle"}}[$__rate_interval]))) {_NODE}',  # noqa: E501
+                        f"100 * sum by (node) (node:cpu_busy:ratio_rate5m) {_NODE}",
                         "{{node}}",
                     ),
                     unit="percent",
@@ -93,11 +93,11 @@ DASHBOARD = Dashboard(
                 lines(
                     "Network",
                     (
-                        f"sum by (node) (rate(node_network_receive_bytes_total{{{PHYSICAL}}}[$__rate_interval])) {_NODE}",  # noqa: E501
+                        f"sum by (node) (node:network_receive_bytes:rate5m) {_NODE}",
                         "{{node}} in",
                     ),
                     (
-                        f"sum by (node) (rate(node_network_transmit_bytes_total{{{PHYSICAL}}}[$__rate_interval])) {_NODE}",  # noqa: E501
+                        f"sum by (node) (node:network_transmit_bytes:rate5m) {_NODE}",
                         "{{node}} out",
                     ),
                     unit="Bps",

@@ -1,11 +1,16 @@
-"""Kubernetes: the API, its store, the kubelets and what pods take."""
+"""Kubernetes: the API, its store, the door before it, what objects lack, the kubelets and what pods take."""
 
 from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row
 
-from .parts import ONE_IS_GOOD, lines, stat, table
+from .parts import GOOD, ONE_IS_GOOD, WARN, ZERO_IS_GOOD, lines, stat, table
 
+_SOME = ((None, GOOD), (1, WARN))
+_ASKED = (
+    '100 * sum by (node) (kube_pod_container_resource_requests{{resource="{0}"}})'
+    ' / sum by (node) (kube_node_status_allocatable{{resource="{0}"}})'
+)
 _SLOW = 'apiserver_request_duration_seconds_bucket{verb!~"WATCH|CONNECT"}'
 
 DASHBOARD = Dashboard(
@@ -81,6 +86,121 @@ DASHBOARD = Dashboard(
                 lines(
                     "Changes of the leader",
                     ("increase(etcd_server_leader_changes_seen_total[1h])", "{{node}}"),
+                ),
+            ),
+        ),
+        Row(
+            "The one address",
+            (
+                lines(
+                    "API servers that HAProxy uses",
+                    ('sum by (node) (haproxy_backend_active_servers{proxy="kubernetes"})', "{{node}}"),
+                ),
+                lines(
+                    "Connections",
+                    ('sum by (node) (haproxy_frontend_current_sessions{proxy="kubernetes"})', "{{node}}"),
+                    help="The node that has the address has them.",
+                ),
+                lines(
+                    "Through it",
+                    (
+                        'sum by (node) (rate(haproxy_frontend_bytes_in_total{proxy="kubernetes"}[$__rate_interval]))',
+                        "{{node}} in",
+                    ),
+                    (
+                        'sum by (node) (rate(haproxy_frontend_bytes_out_total{proxy="kubernetes"}[$__rate_interval]))',
+                        "{{node}} out",
+                    ),
+                    unit="Bps",
+                ),
+            ),
+        ),
+        Row(
+            "Objects",
+            (
+                stat(
+                    "Nodes not ready",
+                    'count(kube_node_status_condition{condition="Ready", status="true"} == 0) or vector(0)',
+                    limits=ZERO_IS_GOOD,
+                    width=4,
+                ),
+                stat("Nodes without new pods", "sum(kube_node_spec_unschedulable)", limits=_SOME, width=4),
+                stat(
+                    "Pods that wait",
+                    'sum(kube_pod_status_phase{phase="Pending"})',
+                    limits=_SOME,
+                    width=4,
+                ),
+                stat(
+                    "Pods that failed",
+                    'sum(kube_pod_status_phase{phase=~"Failed|Unknown"})',
+                    limits=_SOME,
+                    width=4,
+                ),
+                stat(
+                    "Deployments that lack pods",
+                    "count(kube_deployment_spec_replicas > kube_deployment_status_replicas_available) or vector(0)",
+                    limits=_SOME,
+                    width=4,
+                ),
+                stat(
+                    "Restarts in an hour",
+                    "sum(increase(kube_pod_container_status_restarts_total[1h]))",
+                    limits=_SOME,
+                    width=4,
+                ),
+                lines("Pods by phase", ("sum by (phase) (kube_pod_status_phase)", "{{phase}}"), stack=True),
+                lines(
+                    "CPUs asked for",
+                    (
+                        _ASKED.format("cpu"),
+                        "{{node}}",
+                    ),
+                    unit="percent",
+                    help="Of what the node gives to pods. A node that is asked for all of it takes no more.",
+                ),
+                lines(
+                    "Memory asked for",
+                    (
+                        _ASKED.format("memory"),
+                        "{{node}}",
+                    ),
+                    unit="percent",
+                ),
+                table(
+                    "Pods that do not run",
+                    'sum by (namespace, pod, phase) (kube_pod_status_phase{phase=~"Pending|Failed|Unknown"} == 1)',
+                    hide=("Value",),
+                    quiet=True,
+                ),
+                table(
+                    "Containers that wait, and why",
+                    "sum by (namespace, pod, container, reason) (kube_pod_container_status_waiting_reason == 1)",
+                    hide=("Value",),
+                    quiet=True,
+                ),
+                lines(
+                    "GPUs asked for by namespace",
+                    (
+                        'sum by (namespace) (kube_pod_container_resource_requests{resource=~"nvidia_com_.*"})',
+                        "{{namespace}}",
+                    ),
+                    stack=True,
+                    quiet=True,
+                ),
+                table(
+                    "Jobs that failed",
+                    'sum by (namespace, job_name) (kube_job_failed{condition="true"} == 1)',
+                    width=8,
+                    quiet=True,
+                ),
+                table(
+                    "Volumes that wait",
+                    "sum by (namespace, persistentvolumeclaim) "
+                    '(kube_persistentvolumeclaim_status_phase{phase="Pending"} == 1)',
+                    width=8,
+                    hide=("Value",),
+                    quiet=True,
                 ),
             ),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row
 
-from .parts import ONE_IS_GOOD, ZERO_IS_GOOD, lines, stat, table
+from .parts import LOGS_BEHIND, ONE_IS_GOOD, ZERO_IS_GOOD, lines, stat, table
 
 DASHBOARD = Dashboard(
     "rackloom-monitoring",
@@ -64,7 +64,7 @@ DASHBOARD = Dashboard(
                     ),
                     quiet=True,
                 ),
-                lines("Logs behind by", ("topk(10, rackloom_log_shipper_lag_seconds)", "{{node}}"), unit="s"),
+                lines("Logs behind by", (f"topk(10, {LOGS_BEHIND})", "{{node}}"), unit="s"),
             ),
         ),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rackloom.dashboards.model import Dashboard, Row
 
-from .parts import DISKS, FILES, FULL, NODE, PHYSICAL, bars, lines, stat, table
+from .parts import DISKS, FILES, FULL, LOGS_BEHIND, NODE, PHYSICAL, bars, lines, stat, table
 
 _N = 'node=~"$node"'
 
@@ -26,7 +26,7 @@ DASHBOARD = Dashboard(
                     width=4,
                     help="The state stands in the series' name.",
                 ),
-                stat("Logs behind by", f"rackloom_log_shipper_lag_seconds{{{_N}}}", "s", width=4),
+                stat("Logs behind by", f"{LOGS_BEHIND}{{{_N}}}", "s", width=4),
                 table(
                     "Units that failed",
                     f"count by (node, unit) (rackloom_failed_unit{{{_N}}})",
@@ -46,10 +46,7 @@ DASHBOARD = Dashboard(
                 lines(
                     "CPU by kind",
                     (
-                        "100 * sum by (node, mode) (rate(node_cpu_seconds_total{"
-                        + _N
-                        + ', mode!="idle"}[$__rate_interval])) / on (node) group_left count by (node) '
-                        + f'(node_cpu_seconds_total{{{_N}, mode="idle"}})',
+                        f"100 * node_mode:cpu:ratio_rate5m{{{_N}}}",
                         "{{node}} {{mode}}",
                     ),
                     unit="percent",

@@ -14,6 +14,8 @@ PHYSICAL = 'device!~"lo|veth.*|docker.*|cni.*|flannel.*|cali.*|br-.*|podman.*"'
 """Network interfaces that are wires."""
 DISKS = 'device!~"loop.*|ram.*|dm-.*|sr.*"'
 FILES = 'fstype!~"tmpfs|ramfs|overlay|squashfs|nsfs|devtmpfs|fuse.*"'
+LOGS_BEHIND = "time() - rackloom_log_shipper_confirmed_timestamp_seconds"
+"""How long a node has had lines that the log store has not confirmed."""
 
 NODE = Variable("node", "node", "node_uname_info", "Node")
 
