@@ -131,8 +131,8 @@ def test_a_broken_gpu_drains_its_node_and_a_mended_one_returns(lab: Lab, tmp_pat
     def answer(old: str, new: str) -> None:
         lab.ssh("gpu02", f"sed -i '0,/row_failure>{old}/s//row_failure>{new}/' {PLAYED}/query.xml")
 
-    lab.play_gpus("gpu02", tmp_path)
     try:
+        lab.play_gpus("gpu02", tmp_path)
         began = time.monotonic()
         answer("No", "Yes")
         lab.await_that("gpu02 drained", lambda: state().startswith("drain"), seconds=60)

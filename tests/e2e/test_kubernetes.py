@@ -286,8 +286,8 @@ def test_a_broken_gpu_cordons_its_node_and_a_mended_one_returns(
 
     line = "NVRM: Xid (PCI:0000:3b:00): 79, pid=7, GPU has fallen off the bus."
     reason = "GPU 1: XID 79: the GPU has fallen off the bus"
-    kube.play_gpus("gpu01", tmp_path)
     try:
+        kube.play_gpus("gpu01", tmp_path)
         began = time.monotonic()
         kube.ssh("gpu01", f"echo '{line}' >> {PLAYED}/kmsg")
         kube.await_that("gpu01 is cordoned", cordoned, 60)

@@ -436,7 +436,8 @@ def test_servers_leave_a_node_whose_gpus_died(gpus: Gpus, served: tuple[str, str
         say(f"both servers on {SMALL}: {load.said()}")
         assert gpus.places("app.kubernetes.io/component=client", "models") == clients, "who has no GPU stays"
     finally:
-        kube.ssh(LARGE, f"for each in {DEVICES}/*; do echo well > $each; done; rm -rf {PLAYED}")
+        mend = f"for each in {DEVICES}/*; do echo well > $each; done; rm -rf {PLAYED}"
+        kube.ssh(LARGE, f"{mend}; /usr/libexec/rackloom/gpu-health clear")
     kube.await_that(f"{LARGE} is back with its GPUs", lambda: gpus.offered(LARGE) == EACH)
     kube.await_that(
         f"{LARGE} takes pods again",

@@ -15,6 +15,8 @@ there. What should be there stands in /etc/rackloom/gpu-health.json. Needs nothi
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -34,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CONFIG = Path("/etc/rackloom/gpu-health.json")
 PATHS = {
@@ -859,8 +861,22 @@ def look(settings: Settings, state: dict[str, Any]) -> Verdict:
         return one.verdict
 
 
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Nobody else reads what is remembered and writes it back meanwhile."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".{place.name}.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def watch(settings: Settings) -> Verdict:
     """What the timer does."""
+    with _alone(Path(settings.paths["state"])):
+        return _watch(settings)
+
+
+def _watch(settings: Settings) -> Verdict:
     place = Path(settings.paths["state"])
     state = _json(place)
     verdict = look(settings, state)
@@ -886,6 +902,11 @@ def last(settings: Settings) -> Verdict:
 def clear(settings: Settings) -> None:
     """Errors of the kernel log up to now count no more."""
     place = Path(settings.paths["state"])
+    with _alone(place):
+        _clear(settings, place)
+
+
+def _clear(settings: Settings, place: Path) -> None:
     state = _json(place)
     state["boot"] = _file(Path(settings.paths["boot"]))
     state["cleared"] = number(_file(Path(settings.paths["uptime"]))) or 0.0

@@ -43,6 +43,22 @@ def test_clear_forgets_what_was_and_not_what_comes(health: ModuleType, tmp_path:
     assert health.watch(settings).codes == ["xid79"]
 
 
+def test_clear_is_not_lost_to_a_look_at_the_same_time(health: ModuleType, tmp_path: Path) -> None:
+    """A look takes its time while schedulers are told, and writes at its end what it read at its beginning."""
+    machine = Machine(tmp_path, {"log": [XID]})
+    began = tmp_path / "began"
+    script = tmp_path / "slurm-health"
+    script.write_text(f"#!/bin/sh\ntouch {began}\nsleep 0.5\n")
+    script.chmod(0o755)
+    looking = threading.Thread(target=_watch, args=(health, machine))
+    looking.start()
+    while not began.exists():
+        assert looking.is_alive()
+    health.clear(health.Settings(machine.config()))
+    looking.join()
+    assert _watch(health, machine).healthy
+
+
 def test_metrics_have_words_and_no_free_text(health: ModuleType, tmp_path: Path) -> None:
     machine = Machine(tmp_path, {"change": {"failure>No": "failure>Yes"}})
     _watch(health, machine)
