@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -50,13 +51,9 @@ def test_nobody_comes_in_without_a_name(host: Host) -> None:
 
 def test_the_first_page_says_what_there_is(host: Host) -> None:
     body = get(host, "/")["body"]
-    for said in (
-        "Demo &lt;cluster&gt;",
-        'href="/prometheus/graph"',
-        "1 management, 1 compute",
-        "<code>back</code>",
-    ):
+    for said in ("Demo &lt;cluster&gt;", 'href="/prometheus/graph"', "<code>back</code>"):
         assert said in body
+    assert "1 management, 1 compute" in re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
 
 
 def test_runbooks_are_there_to_read(host: Host) -> None:
