@@ -133,11 +133,12 @@ def _variable(variable: Variable) -> Json:
         "sort": 7,
         "multi": variable.many,
         "includeAll": variable.many,
-        "allValue": ".*" if variable.many else None,
+        # A hidden one stands for its very values: a query that names them does not look at everybody else.
+        "allValue": ".*" if variable.many and not variable.hidden else None,
         "current": everything if variable.many else {},
         "options": [],
         "regex": "",
-        "hide": 0,
+        "hide": 2 if variable.hidden else 0,
     }
 
 

@@ -58,6 +58,8 @@ class Variable:
     metric: str
     title: str
     many: bool = True
+    hidden: bool = False
+    """Not shown: it has all values of a selector that another variable is part of, such as a job's nodes."""
 
 
 @dataclass(frozen=True, slots=True)

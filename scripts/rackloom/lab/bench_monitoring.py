@@ -441,7 +441,15 @@ def asked(
     """Every query of the cluster's dashboard, or of all, with one node and one job chosen."""
     from rackloom.dashboards import DASHBOARDS  # noqa: PLC0415
 
-    chosen = {"$node": "c0001", "$jobid": "1", "$__rate_interval": "5m", "$__range": "1h"}
+    nodes = server.ask("query", query='slurm_job_node{jobid="1"}')["result"]
+    members = "|".join(sorted({row["metric"]["node"] for row in nodes}))
+    chosen = {
+        "$node": "c0001",
+        "$jobid": "1",
+        "$members": members,
+        "$__rate_interval": "5m",
+        "$__range": "1h",
+    }
     for board in DASHBOARDS:
         if not every and board.uid != _CLUSTER:
             continue

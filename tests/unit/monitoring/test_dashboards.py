@@ -78,7 +78,8 @@ class Prometheus:
         return found
 
     def values(self, variable: Variable) -> list[str]:
-        rows = self.rows(f"group by ({variable.label}) ({variable.metric})")
+        metric = re.sub(r"\$\w+", ".*", variable.metric)  # another variable, with everything chosen
+        rows = self.rows(f"group by ({variable.label}) ({metric})")
         return sorted(row["metric"].get(variable.label, "") for row in rows)
 
 
