@@ -36,8 +36,11 @@ HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
 CORES = os.cpu_count() or 2
-SLOWEST = ("test_pxe", "test_air_gap", "test_kubernetes", "test_cluster", "test_monitoring")
-"""End-to-end files that are begun first, so that nothing long is left for the end."""
+FIRST = ("test_pxe", "test_air_gap", "test_cluster", "test_kubernetes")
+"""End-to-end files that are begun first, so that little is left for the end. Emulated machines and a cluster of three
+control-plane nodes are not begun side by side: each would starve the other."""
+LAST = "test_monitoring"
+"""Begun when the other Kubernetes is nearly done."""
 WITH_PROGRAMS = {"test_kubernetes", "test_monitoring"}
 """End-to-end files whose labs install the programs that are built here."""
 SHARED = {"test_kubernetes_gpu": "test_kubernetes"}
@@ -183,34 +186,28 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
     """One pytest run a file of tests/e2e, since the tests of a file share one lab; slowest first."""
     if extra:
         return [pytest_job("e2e", ["tests/e2e"], ["-v", *extra], workers=1, timeout=3000)]
-    found = sorted(
-        (
-            path
-            for path in (ROOT / "tests/e2e").glob("test_*.py")
-            if ALL_LONG not in path.read_text() and path.stem not in SHARED
-        ),
-        key=lambda path: (SLOWEST.index(path.stem) if path.stem in SLOWEST else len(SLOWEST), path.stem),
-    )
-    programs = pytest_job(
-        "upstream quick", ["tests/upstream"], ["-v", "-m", f"not {LONG}"], workers=1, timeout=1800
-    )
-    return [
-        *(
-            pytest_job(
-                f"e2e {path.stem.removeprefix('test_')}",
-                [
-                    str(path.relative_to(ROOT)),
-                    *(f"tests/e2e/{name}.py" for name, first in SHARED.items() if first == path.stem),
-                ],
-                ["-v", "-m", f"not {LONG}"],
-                workers=1,
-                timeout=2400,
-                lacks=no_go() if path.stem in WITH_PROGRAMS else "",
-            )
-            for path in found
-        ),
-        *([programs] if any((ROOT / "tests/upstream").glob("test_*.py")) else []),
-    ]
+    found = {path.stem for path in (ROOT / "tests/e2e").glob("test_*.py") if ALL_LONG not in path.read_text()}
+    found -= SHARED.keys()
+    jobs = {
+        stem: pytest_job(
+            f"e2e {stem.removeprefix('test_')}",
+            [
+                f"tests/e2e/{name}.py"
+                for name in (stem, *(more for more, first in SHARED.items() if first == stem))
+            ],
+            ["-v", "-m", f"not {LONG}"],
+            workers=1,
+            timeout=2400,
+            lacks=no_go() if stem in WITH_PROGRAMS else "",
+        )
+        for stem in found
+    }
+    if any((ROOT / "tests/upstream").glob("test_*.py")):
+        jobs["upstream"] = pytest_job(
+            "upstream quick", ["tests/upstream"], ["-v", "-m", f"not {LONG}"], workers=1, timeout=1800
+        )
+    order = [*FIRST, *sorted(jobs.keys() - {*FIRST, LAST}), LAST]
+    return [jobs[stem] for stem in order if stem in jobs]
 
 
 def no_go() -> str:
