@@ -351,8 +351,13 @@ def test_the_endpoints_holder_dies(kube: KubeLab, web: str) -> None:
 
 
 def _store(kube: KubeLab, on: str) -> bool:
-    """Whether every member of the store is ready."""
-    pods = kube.ask("get pods -n kube-system -l component=etcd", on)["items"]
+    """Whether every member of the store is ready; not so while nobody answers."""
+    try:
+        pods = json.loads(
+            kube.kubectl("get pods -n kube-system -l component=etcd -o json", on=on, check=False)
+        )["items"]
+    except ValueError:
+        return False
     return sum(is_ready(pod) for pod in pods) == len(CONTROL_PLANE)
 
 
