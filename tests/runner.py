@@ -36,11 +36,9 @@ HEARTBEAT = 30.0
 TAIL = 80
 TIMED_OUT = 124
 CORES = os.cpu_count() or 2
-FIRST = ("test_pxe", "test_air_gap", "test_cluster", "test_kubernetes")
-"""End-to-end files that are begun first, so that little is left for the end. Emulated machines and a cluster of three
-control-plane nodes are not begun side by side: each would starve the other."""
-LAST = "test_monitoring"
-"""Begun when the other Kubernetes is nearly done."""
+HEAVY = ("test_pxe", "test_kubernetes", "test_monitoring")
+"""End-to-end files that take both cores by themselves: emulated machines, and clusters with control-plane nodes. They
+are begun first, one after another; side by side each would starve the other."""
 WITH_PROGRAMS = {"test_kubernetes", "test_monitoring"}
 """End-to-end files whose labs install the programs that are built here."""
 SHARED = {"test_kubernetes_gpu": "test_kubernetes"}
@@ -58,6 +56,8 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     cleanup: tuple[str, ...] = ()
     """What takes away the job's leftovers when it could not end by itself."""
+    heavy: bool = False
+    """Whether no other heavy job may run beside it."""
     lacks: str = ""
     """Why it cannot run on this machine; it is then counted as skipped, and the reason is told."""
 
@@ -158,6 +158,7 @@ def pytest_job(
     *,
     workers: int,
     timeout: float,
+    heavy: bool = False,
     lacks: str = "",
 ) -> Job:
     """One pytest run; its report counts the tests one by one."""
@@ -165,7 +166,7 @@ def pytest_job(
     argv = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", "-o", "junit_family=xunit2"]
     if workers > 1:
         argv += ["-n", str(workers), "--dist", "loadfile"]
-    return Job(name, (*argv, *paths, *extra), timeout=timeout, junit=junit, lacks=lacks)
+    return Job(name, (*argv, *paths, *extra), timeout=timeout, junit=junit, heavy=heavy, lacks=lacks)
 
 
 def unit_jobs(extra: Sequence[str]) -> list[Job]:
@@ -198,6 +199,7 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
             ["-v", "-m", f"not {LONG}"],
             workers=1,
             timeout=2400,
+            heavy=stem in HEAVY,
             lacks=no_go() if stem in WITH_PROGRAMS else "",
         )
         for stem in found
@@ -206,7 +208,7 @@ def e2e_jobs(extra: Sequence[str]) -> list[Job]:
         jobs["upstream"] = pytest_job(
             "upstream quick", ["tests/upstream"], ["-v", "-m", f"not {LONG}"], workers=1, timeout=1800
         )
-    order = [*FIRST, *sorted(jobs.keys() - {*FIRST, LAST}), LAST]
+    order = [*HEAVY, *sorted(jobs.keys() - {*HEAVY})]
     return [jobs[stem] for stem in order if stem in jobs]
 
 
@@ -316,8 +318,32 @@ class Runner:
             say(f"[{self.clock()}] {title}: nothing to run")
             return
         say(f"[{self.clock()}] {title}: {len(jobs)} job(s), {workers} at a time")
+        waiting, done = dict(enumerate(jobs)), dict[int, Outcome]()
+        turn = threading.Condition()
+        heavy = False
+
+        def work() -> None:
+            nonlocal heavy
+            while True:
+                with turn:
+                    while waiting and heavy and all(each.heavy for each in waiting.values()):
+                        turn.wait()
+                    if not waiting:
+                        return
+                    place = next(n for n, each in waiting.items() if not (each.heavy and heavy))
+                    job = waiting.pop(place)
+                    heavy = heavy or job.heavy
+                try:
+                    done[place] = self._one(job)
+                finally:
+                    with turn:
+                        heavy = heavy and not job.heavy
+                        turn.notify_all()
+
         with ThreadPoolExecutor(max_workers=workers) as pool:
-            self.outcomes += pool.map(self._one, jobs)
+            for each in [pool.submit(work) for _ in range(workers)]:
+                each.result()
+        self.outcomes += [done[place] for place in sorted(done)]
 
     def heartbeat(self) -> None:
         """Say every half minute what is running, with the last line of its log."""

@@ -70,6 +70,27 @@ def test_what_the_machine_lacks_is_told_and_counted(
     assert said.splitlines()[-1] == "0 passed, 0 failed, 1 skipped"
 
 
+@pytest.mark.usefixtures("logs")
+def test_heavy_jobs_run_one_after_another_with_others_beside_them(runner: ModuleType, logs: Path) -> None:
+    """Each heavy one fails where another is; the first goes on only when the light one has run."""
+    there, light = logs / "there", logs / "light"
+    program = logs / "heavy.py"
+    program.write_text(
+        "import os, sys, time\n"
+        f"os.mkdir({str(there)!r})\n"
+        "end = time.monotonic() + 20\n"
+        f"while not os.path.exists({str(light)!r}):\n"
+        "    assert time.monotonic() < end\n"
+        "    time.sleep(0.01)\n"
+        f"os.rmdir({str(there)!r})\n"
+    )
+    jobs = [
+        *(runner.Job(name, (sys.executable, str(program)), heavy=True) for name in ("one", "two", "three")),
+        runner.Job("light", (sys.executable, "-c", f"open({str(light)!r}, 'w')")),
+    ]
+    assert run(runner, *jobs) == 0
+
+
 def test_a_job_that_hangs_fails(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(runner, job(runner, "import time; time.sleep(60)", timeout=0.3)) == 1
     assert "ran longer than" in capsys.readouterr().out
