@@ -81,7 +81,7 @@ class Page:
             raise BrowserError(str(told["exceptionDetails"].get("exception", {}).get("description", told)))
         return told["result"].get("value")
 
-    def until(self, script: str, seconds: float = 30) -> Any:
+    def until(self, script: str, seconds: float = 90) -> Any:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 UPSTREAM = Path(__file__).parents[1] / ".cache" / "upstream"
+PORTS = 8000
+"""Among how many ports one is looked for."""
+TAKEN: list[socket.socket] = []
+"""Names, one a port, that the kernel gives to one process at a time, and takes back at its end."""
 
 
 def program(name: str, project: str) -> str:
@@ -21,11 +26,24 @@ def program(name: str, project: str) -> str:
     return found or shutil.which(name) or ""
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port of 127.0.0.1 that nobody listens at, nor will before whoever asked for it does.
+
+    It is none of those that the kernel gives to connections, and as long as this process lives no other test gets it.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(max(lowest - PORTS, 1024), max(lowest, 1024 + PORTS)), PORTS):
+        mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            mark.bind(f"\0rackloom-test-port-{port}")
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        TAKEN.append(mark)
+        return port
+    raise RuntimeError("no port is free")
 
 
 @contextmanager

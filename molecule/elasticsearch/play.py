@@ -60,7 +60,13 @@ class Elasticsearch(http.server.BaseHTTPRequestHandler):
         elif not self.user():
             self.reply(401, {"error": {"reason": "unable to authenticate user"}})
         elif self.path.startswith("/_cluster/health"):
-            self.reply(200, {"status": "green", "timed_out": False})
+            self.reply(
+                200, {"cluster_name": "demo", "status": "green", "timed_out": False, "number_of_nodes": 1}
+            )
+        elif self.path == "/":
+            self.reply(200, {"cluster_name": "demo", "cluster_uuid": "a", "version": {"number": "9.1.5"}})
+        elif self.path.startswith("/_nodes/"):
+            self.reply(200, {"cluster_name": "demo", "nodes": {}})
         elif self.path == "/_security/_authenticate":
             self.reply(200, {"username": self.user()})
         elif self.path in documents:

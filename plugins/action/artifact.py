@@ -29,6 +29,14 @@ def filename(url: str) -> str:
     return url.split("?", maxsplit=1)[0].rstrip("/").rpartition("/")[2]
 
 
+def in_registry(url: str, sha256: str) -> str:
+    """Where a registry has the archive of a chart; other addresses are what they are."""
+    if not url.startswith("oci://"):
+        return url
+    host, _, repository = url.removeprefix("oci://").partition("/")
+    return f"https://{host}/v2/{repository}/blobs/sha256:{sha256}"
+
+
 def sources(kind: str, name: str, record: Mapping[str, Any], mirror: str) -> dict[str, dict[str, str]]:
     """By architecture: digest, place on the mirror ('' without one) and place outside."""
     base = mirror.rstrip("/")
@@ -36,7 +44,8 @@ def sources(kind: str, name: str, record: Mapping[str, Any], mirror: str) -> dic
     if kind == "chart":
         inside = f"{base}/{name}-{version}.tgz" if base else ""
         url = str(record["url"]).replace("{version}", version)
-        return {"all": {"sha256": str(record["sha256"]), "mirror": inside, "outside": url}}
+        sha256 = str(record["sha256"])
+        return {"all": {"sha256": sha256, "mirror": inside, "outside": in_registry(url, sha256)}}
     found = {}
     for arch, sha256 in record["sha256"].items():
         url = str(record["url"]).replace("{version}", version).replace("{arch}", arch)

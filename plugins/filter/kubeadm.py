@@ -52,6 +52,12 @@ def kubeadm_parts(inputs: Mapping[str, Any], files: Mapping[str, str]) -> dict[s
     return kube_documents.parts(inputs, kube_documents.digest(dict(files)))
 
 
+def etcd_arguments(inputs: Mapping[str, Any]) -> list[str]:
+    """The command line of an etcd on a host of its own, as a unit's file wants it quoted."""
+    marks = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$"})
+    return [f'"{each.translate(marks)}"' for each in kube_documents.member_arguments(inputs)]
+
+
 def kube_known_nodes(nodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
     """What a kubelet's certificate may say, by node."""
     return {
@@ -91,6 +97,7 @@ class FilterModule:
             "kube_known_nodes": kube_known_nodes,
             "kubeadm_file": kubeadm_file,
             "kubeadm_join": kubeadm_join,
+            "etcd_arguments": etcd_arguments,
             "kubeadm_parts": kubeadm_parts,
             "kubeadm_serving_file": kubeadm_serving_file,
             "kubeadm_socket": kubeadm_socket,

@@ -20,6 +20,8 @@ SOCKETS = {
 }
 PROXY_METRICS = "127.0.0.1:10249"
 ETCD_QUOTA = str(8 << 30)
+ETCD_METRICS = "http://127.0.0.1:2381"
+STORE_CLIENT = "/etc/kubernetes/pki/apiserver-etcd-client"
 
 Document = dict[str, Any]
 
@@ -65,7 +67,6 @@ def cluster(inputs: Mapping[str, Any]) -> Document:
     """ClusterConfiguration: the same on all control-plane nodes, kept by the cluster itself too."""
     settings = inputs.get("settings") or {}
     images = inputs["images"]
-    etcd = images.get("etcd") or {}
     coredns = images.get("coredns") or {}
     folders = [
         {
@@ -114,19 +115,63 @@ def cluster(inputs: Mapping[str, Any]) -> Document:
             "extraArgs": arguments({"profiling": False}, settings.get("controller_manager"))
         },
         "scheduler": {"extraArgs": arguments({"profiling": False}, settings.get("scheduler"))},
-        "etcd": {
-            "local": {
-                "dataDir": ETCD_DATA,
-                **({"imageRepository": etcd["repository"]} if etcd.get("repository") else {}),
-                **({"imageTag": etcd["tag"]} if etcd.get("tag") else {}),
-                "extraArgs": arguments({"quota-backend-bytes": ETCD_QUOTA}, settings.get("etcd")),
-            }
-        },
+        "etcd": store(inputs),
         "dns": {
             **({"imageRepository": coredns["repository"]} if coredns.get("repository") else {}),
             **({"imageTag": coredns["tag"]} if coredns.get("tag") else {}),
         },
     }
+
+
+def store(inputs: Mapping[str, Any]) -> Document:
+    """Where the API servers find etcd: beside each of them, or on hosts of its own."""
+    if inputs.get("store"):
+        return {
+            "external": {
+                "endpoints": [str(each) for each in inputs["store"]],
+                "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+                "certFile": f"{STORE_CLIENT}.crt",
+                "keyFile": f"{STORE_CLIENT}.key",
+            }
+        }
+    etcd = inputs["images"].get("etcd") or {}
+    settings = (inputs.get("settings") or {}).get("etcd")
+    return {
+        "local": {
+            "dataDir": ETCD_DATA,
+            **({"imageRepository": etcd["repository"]} if etcd.get("repository") else {}),
+            **({"imageTag": etcd["tag"]} if etcd.get("tag") else {}),
+            "extraArgs": arguments({"quota-backend-bytes": ETCD_QUOTA}, settings),
+        }
+    }
+
+
+def member_arguments(inputs: Mapping[str, Any]) -> list[str]:
+    """The command line of an etcd on a host of its own; beside addresses and files, what kubeadm gives its own."""
+    address, pki = str(inputs["address"]), inputs["pki"]
+    place = f"[{address}]" if ":" in address else address
+    ours = {
+        "name": inputs["name"],
+        "data-dir": ETCD_DATA,
+        "listen-client-urls": f"https://{place}:2379",
+        "advertise-client-urls": f"https://{place}:2379",
+        "listen-peer-urls": f"https://{place}:2380",
+        "initial-advertise-peer-urls": f"https://{place}:2380",
+        "listen-metrics-urls": ETCD_METRICS,
+        "client-cert-auth": True,
+        "cert-file": f"{pki}/server.crt",
+        "key-file": f"{pki}/server.key",
+        "trusted-ca-file": f"{pki}/ca.crt",
+        "peer-client-cert-auth": True,
+        "peer-cert-file": f"{pki}/peer.crt",
+        "peer-key-file": f"{pki}/peer.key",
+        "peer-trusted-ca-file": f"{pki}/ca.crt",
+        "quota-backend-bytes": inputs["quota"],
+        "snapshot-count": 10000,
+        "feature-gates": "InitialCorruptCheck=true",
+        "watch-progress-notify-interval": "5s",
+    }
+    return [f"--{each['name']}={each['value']}" for each in arguments(ours, inputs.get("settings"))]
 
 
 def proxy(inputs: Mapping[str, Any]) -> Document:
@@ -220,12 +265,13 @@ def parts(inputs: Mapping[str, Any], files: str = "") -> dict[str, str]:
     names = [str(name) for name in inputs.get("names") or []]
     networks = whole["networking"]
     repository = whole["imageRepository"]
+    external = whole["etcd"].get("external")
     return {
         "names": digest([names, whole["controlPlaneEndpoint"]]),
-        "apiserver": digest([server, networks, repository, files]),
+        "apiserver": digest([server, networks, repository, files, *([external] if external else [])]),
         "controller-manager": digest([whole["controllerManager"], networks, repository]),
         "scheduler": digest([whole["scheduler"], repository]),
-        "etcd": digest([whole["etcd"], repository]),
+        **({} if external else {"etcd": digest([whole["etcd"], repository])}),
         "cluster": digest({key: value for key, value in whole.items() if key != "kubernetesVersion"}),
         "proxy": digest([proxy(inputs), networks["podSubnet"], repository]),
         "dns": digest([whole["dns"], networks["serviceSubnet"], networks["dnsDomain"], repository]),

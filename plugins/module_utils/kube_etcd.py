@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,23 @@ from .kube_client import KubeError, Run
 
 PKI = "/etc/kubernetes/pki/etcd"
 HERE = "https://127.0.0.1:2379"
+SERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+_LOCAL = re.compile(r"https?://(127\.\d+\.\d+\.\d+|\[::1\]|localhost):")
+
+
+def asked(manifest: str = SERVER) -> tuple[str, ...]:
+    """The endpoints of etcd that this node's API server is told to ask; none where there is no API server."""
+    try:
+        with open(manifest, encoding="utf-8") as stream:
+            found = re.search(r"--etcd-servers=([^\s\"']+)", stream.read())
+    except OSError:
+        return ()
+    return tuple(found[1].split(",")) if found else ()
+
+
+def apart(endpoints: Iterable[str]) -> tuple[str, ...]:
+    """Those of the endpoints that are on hosts of etcd's own."""
+    return tuple(each for each in endpoints if not _LOCAL.match(each))
 
 
 def quorum(members: int) -> int:
@@ -19,11 +37,11 @@ def quorum(members: int) -> int:
 
 
 class Etcd:
-    """etcd, as the control-plane node that this runs on reaches it."""
+    """etcd, as the node that this runs on reaches it; without endpoints, where its API server asks it."""
 
-    def __init__(self, run: Run, endpoints: Sequence[str] = (HERE,), pki: str = PKI) -> None:
+    def __init__(self, run: Run, endpoints: Sequence[str] = (), pki: str = PKI) -> None:
         self.run = run
-        self.endpoints = tuple(endpoints)
+        self.endpoints = tuple(endpoints) or apart(asked()) or (HERE,)
         self.pki = pki
 
     def argv(self, *words: str, endpoints: Sequence[str] = ()) -> list[str]:
@@ -46,9 +64,13 @@ class Etcd:
             raise KubeError(f"etcdctl {' '.join(words[:2])}: {reason(err or out)}")
         return out
 
+    def listed(self) -> list[dict[str, Any]]:
+        """All members, without asking them how they are."""
+        return parse_members(self.call("member", "list", "--write-out=json"))
+
     def members(self) -> list[dict[str, Any]]:
         """All members, with `healthy` for each."""
-        found = parse_members(self.call("member", "list", "--write-out=json"))
+        found = self.listed()
         urls = [url for member in found for url in member["clients"]]
         if urls:
             # the exit status tells that one is not well; which one is in what it prints
@@ -62,9 +84,32 @@ class Etcd:
         """Take a member out, by its ID."""
         self.call("member", "remove", member)
 
+    def add(self, name: str, peer: str) -> None:
+        """Let a new member in. It only learns at first: as long as it does not vote, it can hold up nobody."""
+        self.call("member", "add", name, f"--peer-urls={peer}", "--learner")
+
+    def promote(self, member: str) -> None:
+        """Let a member that has learnt everything vote."""
+        self.call("member", "promote", member)
+
+    def well(self, endpoint: str) -> bool:
+        """Whether the member behind this endpoint serves."""
+        return self.run(self.argv("endpoint", "health", endpoints=[endpoint]), "")[0] == 0
+
+    def holds(self, prefix: str) -> bool:
+        """Whether there are keys that begin so."""
+        return bool(self.call("get", prefix, "--prefix", "--keys-only", "--limit=1").strip())
+
     def save(self, path: str) -> None:
-        """Write a snapshot of everything."""
-        self.call("--command-timeout=300s", "snapshot", "save", path)
+        """Write a snapshot of everything; any member that is well gives it, and it takes one endpoint alone."""
+        for number, endpoint in enumerate(self.endpoints, start=1):
+            try:
+                self.call("--command-timeout=300s", "snapshot", "save", path, endpoints=[endpoint])
+            except KubeError:
+                if number == len(self.endpoints):
+                    raise
+            else:
+                return
 
 
 def reason(text: str) -> str:

@@ -15,6 +15,7 @@ PROGRAMS = {
     "kubeadm": ["kubeadm", "version", "--output=short"],
     "containerd": ["containerd", "--version"],
     "crio": ["crio", "--version"],
+    "etcd": ["etcd", "--version"],
 }
 RELEASED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 """Static pods whose version is that of the release."""

@@ -32,8 +32,9 @@ def holds(module: AnsibleModule, request: dict[str, Any]) -> bool:
             return False
     if not os.path.exists(KUBELET):
         return False
+    parts = [part for part in PARTS if part != "etcd" or "store" not in request["mark"]]
     if request["mark"]["role"] == "control_plane" and not (
-        all(os.path.exists(f"{MANIFESTS}/{part}.yaml") for part in PARTS) and listens(6443)
+        all(os.path.exists(f"{MANIFESTS}/{part}.yaml") for part in parts) and listens(6443)
     ):
         return False
     status, _, _ = module.run_command(["systemctl", "is-active", "--quiet", "kubelet.service"])

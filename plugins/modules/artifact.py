@@ -106,12 +106,14 @@ import json
 import os
 import platform
 import pwd
+import re
 import shutil
 import socket
 import ssl
 import tarfile
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, NoReturn
 
@@ -221,8 +223,7 @@ class Wanted:
         if ca_file and os.path.exists(ca_file):
             context.load_verify_locations(cafile=ca_file)
         total = hashlib.sha256()
-        request = urllib.request.Request(url, headers={"User-Agent": "rackloom"})  # noqa: S310 - a declared place
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT, context=context)  # noqa: S310
+        answer = opened(url, context)
         with answer, open(path, "wb") as out:
             while data := answer.read(CHUNK):
                 total.update(data)
@@ -288,6 +289,35 @@ class Wanted:
             )
         except KeyError as error:
             self.fail(f"{self.label} cannot be given to {error}: there is no such account")
+
+
+def opened(url: str, context: ssl.SSLContext) -> Any:
+    """A place's answer; a registry that wants a token before it gives what is public gets one."""
+    request = urllib.request.Request(url, headers={"User-Agent": "rackloom"})  # noqa: S310 - a declared place
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT, context=context)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        place = token_place(url, error.headers.get("WWW-Authenticate", "")) if error.code == 401 else ""
+        if not place:
+            raise
+    asking = urllib.request.Request(place, headers={"User-Agent": "rackloom"})  # noqa: S310
+    with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:  # noqa: S310
+        told = json.load(answer)
+    token = told.get("token") or told.get("access_token") or ""
+    # Not for where the registry sends on to: that place knows the address alone.
+    request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return urllib.request.urlopen(request, timeout=TIMEOUT, context=context)  # noqa: S310
+
+
+def token_place(url: str, challenge: str) -> str:
+    """Where a registry gives its tokens; '' where it does not say, or says it of a less safe place."""
+    kind, _, rest = challenge.partition(" ")
+    words = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    realm = words.get("realm", "")
+    if kind.lower() != "bearer" or not realm.startswith(f"{url.partition(':')[0]}://"):
+        return ""
+    asked = {key: words[key] for key in ("service", "scope") if key in words}
+    return f"{realm}?{urllib.parse.urlencode(asked)}"
 
 
 def marks(path: str) -> list[int]:

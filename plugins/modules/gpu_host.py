@@ -91,63 +91,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-NVIDIA = "0x10de"
-GPU_CLASSES = ("0x0300", "0x0302")
+# TID252: this is how a collection's plugins find each other
+from ..module_utils.node_gpus import GPU_CLASSES, Machine, text  # noqa: TID252
+
 SWITCH_CLASS = "0x0680"
 OWN_PROGRAMS = ("nvidia-persistenced", "nv-hostengine", "nv-fabricmanager", "nvidia-imex", "dcgm-exporter")
 NOUVEAU = "nouveau is loaded, and stays off from the next start on: rackloom nodes reboot --needed"
 
 
-def text(path: str) -> str:
-    """A file's content, '' where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
-
-
-class Host:
-    """A machine under a folder."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def at(self, path: str) -> str:
-        """A path of the machine."""
-        return os.path.join(self.root, path.lstrip("/"))
-
-    def devices(self, *kinds: str) -> list[dict[str, str]]:
-        """NVIDIA's devices of some classes on the PCI bus."""
-        found = []
-        for path in sorted(glob.glob(self.at("/sys/bus/pci/devices/*"))):
-            kind, vendor = text(f"{path}/class"), text(f"{path}/vendor")
-            if vendor == NVIDIA and kind.startswith(kinds):
-                device = text(f"{path}/device")
-                found.append({"address": os.path.basename(path), "device": device.replace("0x", "", 1)})
-        return found
-
-    def loaded(self) -> str:
-        """Version of the driver in the kernel."""
-        match = re.search(r"\d+\.\d+(?:\.\d+)?", text(self.at("/proc/driver/nvidia/version")))
-        return match[0] if match else ""
-
-    def kernel(self) -> str:
-        """Release of the running kernel."""
-        return text(self.at("/proc/sys/kernel/osrelease"))
-
-    def modules(self) -> set[str]:
-        """Names of loaded modules."""
-        return {line.split(" ", 1)[0] for line in text(self.at("/proc/modules")).splitlines()}
-
-    def built(self) -> bool:
-        """Whether the driver's module lies there for the running kernel."""
-        folder = self.at(f"/lib/modules/{self.kernel()}")
-        return any(
-            re.match(r"nvidia(?:-current)?\.ko(?:\.\w+)?$", name)
-            for _, _, names in os.walk(folder)
-            for name in names
-        )
+class Host(Machine):
+    """A machine whose GPUs are looked at."""
 
     def sources(self) -> list[str]:
         """Versions of the driver that DKMS has sources of."""

@@ -42,6 +42,11 @@ options:
     type: list
     elements: dict
     default: []
+  store:
+    description: Endpoints of etcd where it has hosts of its own; empty where it runs on the control-plane nodes.
+    type: list
+    elements: str
+    default: []
   socket:
     description: Socket of the container runtime.
     type: str
@@ -73,6 +78,12 @@ options:
     description: Seconds in which a started part must answer.
     type: int
     default: 240
+  hold:
+    description:
+      - The endpoint's address, where it is kept up by something that the cluster itself carries. Whoever makes the
+        cluster has it for an hour, or until that comes; kubeadm speaks to the new API server through it.
+    type: str
+    default: ""
   credential:
     description: Set by the action side; the client certificate that the node joins with.
     type: dict
@@ -140,7 +151,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import kube_documents, kube_etcd, node_members, node_records  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils import kube_documents, kube_etcd, kube_vip, node_members, node_records  # noqa: TID252 - how a collection's plugins find each other
 from ..module_utils.kube_client import KubeError, pull, runner  # noqa: TID252
 
 MARK = Path(node_members.MARK)
@@ -153,15 +164,9 @@ SERVING = Path(kube_documents.FOLDER) / "serving.json"
 ETCD = Path(kube_documents.ETCD_DATA)
 MANIFESTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
-LEAVES = (
-    "apiserver",
-    "apiserver-etcd-client",
-    "apiserver-kubelet-client",
-    "front-proxy-client",
-    "etcd/server",
-    "etcd/peer",
-    "etcd/healthcheck-client",
-)
+LEAVES = ("apiserver", "apiserver-kubelet-client", "front-proxy-client")
+STORE_LEAVES = ("apiserver-etcd-client", "etcd/server", "etcd/peer", "etcd/healthcheck-client")
+"""Certificates that kubeadm makes; those of etcd only where etcd runs beside the API server."""
 GOING_ON = (
     "DirAvailable--var-lib-etcd",
     "DirAvailable--etc-kubernetes-manifests",
@@ -265,6 +270,8 @@ class Member:
         self.actions: list[str] = []
         self.run = runner(module)
         self.ca: str = module.params["ca_certificate"]
+        self.store: list[str] = module.params["store"]
+        self.manifests = MANIFESTS[1:] if self.store else MANIFESTS
 
     # looking
 
@@ -272,13 +279,15 @@ class Member:
         """What this node is."""
         mark, intent = read_json(MARK), read_json(INTENT)
         kubelet = (KUBERNETES / "kubelet.conf").exists()
-        manifests = [name for name in MANIFESTS if self.manifest(name).exists()]
+        manifests = [name for name in self.manifests if self.manifest(name).exists()]
         data = (ETCD / "member").is_dir()
-        if mark and kubelet and (not self.control_plane or len(manifests) == len(MANIFESTS)):
+        # elsewhere it may hold anything; whoever has begun to make the cluster there goes on with it
+        stored = data or bool(self.store)
+        if mark and kubelet and (not self.control_plane or len(manifests) == len(self.manifests)):
             return "member"
-        if data and RESTORED.exists() and not (KUBERNETES / "admin.conf").exists():
+        if stored and RESTORED.exists() and not (KUBERNETES / "admin.conf").exists():
             return "restored"
-        if data and intent.get("action") == "init":
+        if stored and intent.get("action") == "init":
             return "init"
         begun = kubelet or manifests or data or intent or (KUBERNETES / "bootstrap-kubelet.conf").exists()
         # A worker has the authority from kubeadm alone; a control-plane node has it before.
@@ -338,6 +347,13 @@ class Member:
         except OSError:
             return False
 
+    def at_endpoint(self) -> bool:
+        """Whether an API server is ready at the cluster's endpoint."""
+        try:
+            return ask(*split(self.params["endpoint"]), "/readyz", self.ca)[0] == 200
+        except OSError:
+            return False
+
     def kubelet_well(self) -> bool:
         """Whether the kubelet runs and says that it is well."""
         try:
@@ -357,7 +373,7 @@ class Member:
             f"--cert-dir={STATE}/none",
             "--skip-phases=remove-etcd-member",
         )
-        for leaf in LEAVES:
+        for leaf in (*LEAVES, *(() if self.store else STORE_LEAVES)):
             for ending in (".crt", ".key"):
                 (KUBERNETES / "pki" / f"{leaf}{ending}").unlink(missing_ok=True)
         if not self.control_plane:
@@ -379,7 +395,8 @@ class Member:
 
     def mark(self, parts: dict[str, str]) -> dict[str, Any]:
         """What is noted of a member."""
-        return {"role": self.params["role"], "endpoint": self.params["endpoint"], "parts": parts}
+        noted = {"role": self.params["role"], "endpoint": self.params["endpoint"], "parts": parts}
+        return {**noted, "store": "apart"} if self.store else noted
 
     def begin(self, action: str) -> None:
         """Note what is begun, for a run that comes after one that was killed."""
@@ -397,8 +414,13 @@ class Member:
         """Make the cluster, or go on with making it."""
         if found == "unfinished":
             self.clean()
+        if self.store and found != "init" and kube_etcd.Etcd(self.run, self.store).holds("/registry/"):
+            # its control plane is gone, and what it kept is there: as after a restore
+            found = "restored"
         self.images()
         self.begin("init")
+        if self.params["hold"]:
+            kube_vip.hold(self.run, self.params["hold"])
         self.serving()
         ignore = [f"--ignore-preflight-errors={','.join(GOING_ON)}"] if found in ("init", "restored") else []
         # A snapshot has its own name servers and proxy; an older kubeadm would not know a newer CoreDNS.
@@ -436,6 +458,7 @@ class Member:
         finally:
             Path(kube_documents.JOIN_FILE).unlink(missing_ok=True)
             paper.unlink(missing_ok=True)
+        self.wait("the cluster knows this node", self.registered, self.params["timeout"])
         # The settings that it was given are the cluster's; its own may be newer.
         parts = dict(self.params["parts"])
         self.finish(
@@ -460,12 +483,18 @@ class Member:
                 self.serving()
             time.sleep(5)
 
+    def registered(self) -> bool:
+        """Whether the cluster knows this node. kubeadm may end before, and labels would find nothing to be put on."""
+        name = json.loads(self.params["join"])["nodeRegistration"]["name"]
+        argv = ["kubectl", f"--kubeconfig={KUBERNETES}/kubelet.conf", "get", "node", name, "--output=name"]
+        return self.run(argv, "")[0] == 0
+
     def complete(self) -> bool:
         """Whether a join that was cut off had done its work; then it is noted."""
-        if not (KUBERNETES / "kubelet.conf").exists() or not self.kubelet_well():
+        if not (KUBERNETES / "kubelet.conf").exists() or not self.kubelet_well() or not self.registered():
             return False
         if self.control_plane:
-            if not self.own_api() or not self.votes():
+            if not self.own_api() or not (self.store or self.votes()):
                 return False
             self.must("kubeadm", "init", "phase", "mark-control-plane", f"--config={CONFIG}")
         (KUBERNETES / "bootstrap-kubelet.conf").unlink(missing_ok=True)
@@ -492,6 +521,8 @@ class Member:
 
     def forget_member(self) -> None:
         """Take out what an earlier attempt of this node left in etcd: its data is gone, so it can never come back."""
+        if self.store:
+            return
         others = [
             each["address"] for each in self.params["members"] if each["address"] != self.params["address"]
         ]
@@ -532,6 +563,9 @@ class Member:
         ):
             if name not in self.differing():
                 continue
+            if self.params["hold"] and name in ("cluster", "proxy", "dns"):
+                # kubeadm asks through it, and kube-vip may be a moment behind an API server that started anew
+                self.wait("the API answers at its endpoint", self.at_endpoint, self.params["timeout"])
             if name == "names":
                 changed = self.renew_serving()
             elif name == "cluster":
@@ -721,6 +755,7 @@ def main() -> None:
             "endpoint": {"type": "str", "required": True},
             "address": {"type": "str", "default": ""},
             "members": {"type": "list", "elements": "dict", "default": []},
+            "store": {"type": "list", "elements": "str", "default": []},
             "socket": {"type": "str", "default": kube_documents.SOCKETS["containerd"]},
             "ca_certificate": {"type": "str", "required": True},
             "join": {"type": "str", "default": ""},
@@ -728,6 +763,7 @@ def main() -> None:
             "may_init": {"type": "bool", "default": False},
             "refusal": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 240},
+            "hold": {"type": "str", "default": ""},
             "credential": {
                 "type": "dict",
                 "no_log": True,

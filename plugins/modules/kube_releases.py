@@ -42,7 +42,7 @@ options:
         type: dict
         default: {}
       chart:
-        description: Path of the chart on the node; one of this and O(releases[].manifests).
+        description: Path of the chart on the node; one of this, O(releases[].manifests) and O(releases[].manifest).
         type: path
       values:
         description: Values for the chart.
@@ -51,6 +51,19 @@ options:
       manifests:
         description: Objects as YAML text, installed as a chart that consists of nothing else.
         type: str
+      manifest:
+        description:
+          - Path of a file on the node with objects, as a project publishes them where it has no chart.
+          - Its definitions are applied first and never removed, namespaces in it are left out, and the rest is
+            installed as a chart.
+        type: path
+      images:
+        description:
+          - References of the images that O(releases[].manifest) may name. Each is put in the place of the one of the
+            same repository there, which may be written shorter. Another image is refused.
+        type: list
+        elements: str
+        default: []
       definitions:
         description: Paths of files on the node with custom resource definitions, applied first and never removed.
         type: list
@@ -165,6 +178,12 @@ STUCK = (
 )
 """Reasons for which a container waits and that seldom go away by themselves."""
 
+DOCUMENT = re.compile(r"^---.*\n", re.MULTILINE)
+KIND = re.compile(r"^kind:\s*(\w+)", re.MULTILINE)
+IMAGE = re.compile(
+    r"""^(?P<key>[ -]*image:[ ]+)(?P<quote>["']?)(?P<image>[^\s"'#]+)(?P=quote)[ ]*$""", re.MULTILINE
+)
+
 SETTLE = 5.0
 """Seconds after which what was just installed is looked at again."""
 
@@ -196,6 +215,8 @@ def digest_of(release: Release) -> str:
         "chart": file_digest(release["chart"]) if release.get("chart") else "",
         "definitions": [file_digest(path) for path in release.get("definitions") or []],
     }
+    if release.get("manifest"):
+        parts["published"] = [file_digest(release["manifest"]), list(release.get("images") or [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -222,6 +243,43 @@ def chart_of_objects(folder: str, name: str, manifests: str) -> str:
     with open(os.path.join(folder, "templates", "objects.yaml"), "w", encoding="utf-8") as stream:
         stream.write(manifests.replace("{{", '{{ "{{" }}'))
     return folder
+
+
+def repository_of(reference: str) -> str:
+    """The repository of an image, with what is left out of a short name."""
+    name = reference.partition("@")[0]
+    place, slash, last = name.rpartition("/")
+    name = place + slash + last.partition(":")[0]
+    first, _, rest = name.partition("/")
+    if rest and ("." in first or ":" in first or first == "localhost"):
+        return name
+    return f"docker.io/{name}" if rest else f"docker.io/library/{name}"
+
+
+def published(path: str, images: Iterable[str]) -> tuple[str, str]:
+    """
+    Definitions, and the other objects, of a file that a project publishes; its namespaces are left out.
+
+    Read by lines, because nodes have no parser of YAML: a key at the margin is a key of the object.
+    """
+    wanted = {repository_of(image): image for image in images}
+    with open(path, encoding="utf-8") as stream:
+        documents = DOCUMENT.split(stream.read())
+
+    def known(found: re.Match[str]) -> str:
+        image = wanted.get(repository_of(found["image"]))
+        if image is None:
+            raise KubeError(f"{path} names the image {found['image']}, which nobody has declared")
+        return f"{found['key']}{image}"
+
+    definitions, others = [], []
+    for document in documents:
+        kind = KIND.search(document)
+        if kind is not None and kind[1] == "CustomResourceDefinition":
+            definitions.append(document)
+        elif kind is not None and kind[1] != "Namespace":
+            others.append(IMAGE.sub(known, document))
+    return "---\n".join(definitions), "---\n".join(others)
 
 
 # --- What is there -------------------------------------------------------------------------
@@ -424,6 +482,9 @@ class Cluster:
         for path in release.get("definitions") or []:
             with open(path, encoding="utf-8") as stream:
                 self.define(stream.read())
+        if release.get("manifest"):
+            text, _ = published(release["manifest"], release.get("images") or [])
+            self.define(text)
         if release.get("chart") and (text := self.helm("show", "crds", release["chart"])).strip():
             self.define(text)
         if found is not None and found.status.startswith("pending"):
@@ -433,6 +494,8 @@ class Cluster:
 
     def define(self, text: str) -> None:
         """Apply custom resource definitions and wait until the API serves them."""
+        if not text.strip():
+            return
         apply = ["apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "--filename=-"]
         names = self.kubectl.call(*apply, "--output=name", data=text, timeout=60).split()
         kinds = [name for name in names if name.startswith("customresourcedefinition")]
@@ -444,9 +507,12 @@ class Cluster:
         self.prepare(release, found)
         labels = f"{LABEL_OWNER}={self.params['owner']},{LABEL_DIGEST}={digest_of(release)}"
         with tempfile.TemporaryDirectory(prefix="rackloom-") as work:
-            chart = release.get("chart") or chart_of_objects(
-                os.path.join(work, release["name"]), release["name"], release["manifests"]
-            )
+            chart = release.get("chart")
+            if not chart:
+                text = release.get("manifests")
+                if release.get("manifest"):
+                    _, text = published(release["manifest"], release.get("images") or [])
+                chart = chart_of_objects(os.path.join(work, release["name"]), release["name"], text or "")
             argv = ["upgrade", "--install", release["name"], chart, f"--namespace={release['namespace']}"]
             argv += ["--values=-", f"--labels={labels}", "--history-max=3", "--skip-crds"]
             while said := self.refused(argv, json.dumps(release.get("values") or {})):
@@ -567,11 +633,11 @@ def patch(
     for each in patches:
         where = f"--namespace={each['namespace']}"
         found = cluster.kubectl.find(each["kind"], each["name"], where)
-        if found is None:
+        if found is None and really:
             raise KubeError(f"there is no {each['kind']} {each['name']} in {each['namespace']}")
         if str(each["kind"]).lower() in ("deployment", "daemonset", "statefulset"):
             workloads.append(each)
-        if missing_part(each["patch"], found):
+        if missing_part(each["patch"], found):  # in check mode also of what is not installed yet
             done.append(f"{each['kind']} {each['name']}")
             if really:
                 text = json.dumps(each["patch"])
@@ -591,6 +657,8 @@ def main() -> None:
         "chart": {"type": "path"},
         "values": {"type": "dict", "default": {}},
         "manifests": {"type": "str"},
+        "manifest": {"type": "path"},
+        "images": {"type": "list", "elements": "str", "default": []},
         "definitions": {"type": "list", "elements": "path", "default": []},
         "after": {"type": "list", "elements": "str", "default": []},
     }
@@ -608,8 +676,8 @@ def main() -> None:
                 "elements": "dict",
                 "required": True,
                 "options": release,
-                "required_one_of": [("chart", "manifests")],
-                "mutually_exclusive": [("chart", "manifests")],
+                "required_one_of": [("chart", "manifests", "manifest")],
+                "mutually_exclusive": [("chart", "manifests", "manifest")],
             },
             "patches": {"type": "list", "elements": "dict", "default": [], "options": change},
             "timeout": {"type": "int", "default": 300},

@@ -9,6 +9,7 @@ short_description: Take Kubernetes off a node, as far as kubeadm, the kubelet an
 description:
   - Stops the units that are named, lets C(kubeadm reset) stop the containers and remove what kubeadm wrote, and removes
     the pod network's interfaces, its configuration and the service proxy's rules.
+  - The address that kube-vip may have left behind is taken off the node; somebody else has it by then.
   - Knows nothing of the cluster. Drain the node, and take its member out of etcd, before.
   - The data of etcd is kept aside, unless O(erase) says otherwise. Programs, packages and images stay, so joining anew
     is quick.
@@ -59,7 +60,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kube_client import Run, runner  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils import kube_vip  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils.kube_client import Run, runner  # noqa: TID252
 
 LEFT = (
     "/etc/kubernetes/manifests/*.yaml",
@@ -103,6 +105,7 @@ class Reset:
         self.done.append("kubeadm")
         if self.check:
             return
+        address = moved_address()
         # the kubelet first, or it starts containers anew while they are stopped
         self.run(["systemctl", "stop", "kubelet.service"], "")
         argv = ["timeout", str(self.params["timeout"]), "kubeadm", "reset", "--force"]
@@ -117,6 +120,9 @@ class Reset:
         for pattern in LEFT:
             for path in glob.glob(pattern):
                 os.remove(path)
+        # a container that is killed leaves what it has set
+        if address and kube_vip.let_go(self.run, address, always=True):
+            self.done.append(address)
 
     def units(self) -> None:
         """Stop units, and start them no more."""
@@ -184,6 +190,14 @@ class Reset:
             if rc == 0 and kept != out:
                 self.done.append(program)
                 self.run([f"{program}-restore"], kept)
+
+
+def moved_address() -> str:
+    """The address that kube-vip of this node moves; empty where there is none."""
+    if not os.path.exists(kube_vip.MANIFEST):
+        return ""
+    with open(kube_vip.MANIFEST, encoding="utf-8") as stream:
+        return kube_vip.moved(stream.read())[0]
 
 
 def without_chains(text: str) -> str:

@@ -45,21 +45,14 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 
+# TID252: this is how a collection's plugins find each other
+from ..module_utils.node_gpus import GPU_CLASSES, Machine, text  # noqa: TID252
+
 WANTED = "/run/rackloom/reboot-wanted"
 ASKED = "/run/reboot-required"
 VERDICT = "/run/rackloom/gpu-health.json"
 SLICES = "/etc/rackloom/gpu-slices.yml"
 MOST_PACKAGES = 3
-GPU_CLASSES = ("0x0300", "0x0302")
-
-
-def text(path: str) -> str:
-    """A file's content, '' where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
 
 
 def order(release: str) -> list[tuple[int, int, str]]:
@@ -75,19 +68,12 @@ def flavour(release: str) -> str:
     return re.sub(r"^[\d.\-+~_]*", "", re.sub(r"el(\d+)_\d+", r"el\1", release))
 
 
-class Node:
-    """A machine under a folder."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def at(self, path: str) -> str:
-        """A path of the machine."""
-        return os.path.join(self.root, path.lstrip("/"))
+class Node(Machine):
+    """A machine that may have to be started anew."""
 
     def why(self) -> list[str]:
         """All reasons."""
-        return [*self.noted(), *self.asked(), *self.kernel(), *self.gpus()]
+        return [*self.noted(), *self.asked(), *self.newer(), *self.gpus()]
 
     def noted(self) -> list[str]:
         """Somebody said so."""
@@ -101,9 +87,9 @@ class Node:
         more = f" and {len(packages) - MOST_PACKAGES} more" if len(packages) > MOST_PACKAGES else ""
         return [f"asked for by {', '.join(packages[:MOST_PACKAGES]) or 'the distribution'}{more}"]
 
-    def kernel(self) -> list[str]:
+    def newer(self) -> list[str]:
         """A newer kernel of the same flavour lies there. Where the one that runs does not, it came from elsewhere."""
-        runs = text(self.at("/proc/sys/kernel/osrelease"))
+        runs = self.kernel()
         images = glob.glob(self.at("/boot/vmlinuz-*"))
         there = [os.path.basename(path).removeprefix("vmlinuz-") for path in images]
         if runs not in there:
@@ -113,27 +99,19 @@ class Node:
 
     def gpus(self) -> list[str]:
         """NVIDIA's driver in the kernel is not the one that is installed, or GPUs are to be cut anew."""
-        if not self._has_gpus():
+        if not self.devices(*GPU_CLASSES):
             return []
-        loaded = re.search(r"\d+\.\d+(?:\.\d+)?", text(self.at("/proc/driver/nvidia/version")))
-        lies = self._driver()
-        modules = text(self.at("/proc/modules"))
-        if loaded is None:
+        loaded, lies = self.loaded(), self._driver()
+        if not loaded:
             # Without a module for this kernel, another start would change nothing.
-            if not lies or not self._built():
+            if not lies or not self.built():
                 return []
-            if re.search(r"^nouveau ", modules, re.MULTILINE):
+            if "nouveau" in self.modules():
                 return ["nouveau holds the GPUs, and NVIDIA's driver is installed"]
             return [f"NVIDIA's driver {lies} is installed and not loaded"]
-        if lies and loaded[0] != lies:
-            return [f"NVIDIA's driver {lies} is installed, {loaded[0]} is loaded"]
+        if lies and loaded != lies:
+            return [f"NVIDIA's driver {lies} is installed, {loaded} is loaded"]
         return self._cut()
-
-    def _has_gpus(self) -> bool:
-        return any(
-            text(f"{path}/vendor") == "0x10de" and text(f"{path}/class").startswith(GPU_CLASSES)
-            for path in glob.glob(self.at("/sys/bus/pci/devices/*"))
-        )
 
     def _driver(self) -> str:
         """Version of the library, which comes with the module; '' where it is not there."""
@@ -141,15 +119,6 @@ class Node:
             for path in sorted(glob.glob(self.at(f"{folder}/libnvidia-ml.so.*.*"))):
                 return os.path.basename(path).removeprefix("libnvidia-ml.so.")
         return ""
-
-    def _built(self) -> bool:
-        """Whether the driver's module lies there for the running kernel."""
-        folder = self.at(f"/lib/modules/{text(self.at('/proc/sys/kernel/osrelease'))}")
-        return any(
-            re.match(r"nvidia(?:-current)?\.ko(?:\.\w+)?$", name)
-            for _, _, names in os.walk(folder)
-            for name in names
-        )
 
     def _cut(self) -> list[str]:
         """The health check found other slices than those that the node's next start will make."""

@@ -80,6 +80,12 @@ class Lab:
         """Run scripts/lab.sh up for this lab."""
         return self.call("up", "--name", self.name, "--os", self.os, *words, program="scripts/lab.sh")
 
+    def fresh(self, *words: str) -> None:
+        """Bring it up; what a run that was ended has left of it goes before."""
+        if not os.environ.get("RACKLOOM_E2E_KEEP"):
+            self.call("lab", "down", "--name", self.name)
+        self.up(*words).must()
+
     def ssh(self, node: str, command: str, *, check: bool = True) -> str:
         """Run a command on a node as root and return its output, errors included."""
         done = subprocess.run(
@@ -120,7 +126,7 @@ class Lab:
         verdict = json.loads(self.ssh(node, f"{program} clear && {program} check"))
         assert verdict["healthy"] and len(verdict["gpus"]) == 2, verdict
 
-    def await_that(self, what: str, done: Callable[[], Any], seconds: float = 90) -> Any:
+    def await_that(self, what: str, done: Callable[[], Any], seconds: float = 240) -> Any:
         """Poll until something is true and return it."""
         deadline = time.monotonic() + seconds
         while not (value := done()):
@@ -134,7 +140,7 @@ def lab() -> Iterator[Lab]:
     """A deployed lab with two compute nodes; removed at the end unless RACKLOOM_E2E_KEEP is set."""
     it = Lab()
     try:
-        it.up("--compute", "2").must()
+        it.fresh("--compute", "2")
         yield it
     finally:
         if not os.environ.get("RACKLOOM_E2E_KEEP"):
@@ -158,7 +164,7 @@ def kube() -> Iterator[KubeLab]:
 
     lab = KubeLab()
     try:
-        lab.up(*("--closed", "--kubernetes", "--management", "3", "--compute", "2", "--no-deploy")).must()
+        lab.fresh("--closed", "--kubernetes", "--management", "3", "--compute", "2", "--no-deploy")
         yield lab
     finally:
         if not os.environ.get("RACKLOOM_E2E_KEEP"):

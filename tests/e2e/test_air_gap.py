@@ -44,7 +44,7 @@ class ClosedLab(Lab):
 def closed() -> Iterator[ClosedLab]:
     lab = ClosedLab()
     try:
-        lab.up("--closed", "--compute", "2", "--no-deploy").must()
+        lab.fresh("--closed", "--compute", "2", "--no-deploy")
         yield lab
     finally:
         lab.call("lab", "down", "--name", lab.name)
@@ -142,8 +142,11 @@ def test_an_unknown_name_is_not_asked_outside(closed: ClosedLab, bundle: Path) -
 
 def test_the_edge_sees_what_tries_to_leave(closed: ClosedLab, bundle: Path) -> None:
     """Otherwise the zeros above would mean nothing."""
-    closed.ssh(
-        "gpu01", "timeout 1 bash -c 'echo >/dev/udp/192.0.2.53/53; echo >/dev/tcp/192.0.2.1/443'", check=False
-    )
-    ports = {(attempt["protocol"], attempt["port"]) for attempt in closed.escapes()["attempts"]}
-    assert ports == {("udp", 53), ("tcp", 443)}
+
+    def seen() -> bool:
+        tries = "timeout 1 bash -c 'echo >/dev/udp/192.0.2.53/53; echo >/dev/tcp/192.0.2.1/443'"
+        closed.ssh("gpu01", tries, check=False)
+        ports = {(attempt["protocol"], attempt["port"]) for attempt in closed.escapes()["attempts"]}
+        return ports == {("udp", 53), ("tcp", 443)}
+
+    closed.await_that("the edge has seen both, and nothing else", seen)

@@ -22,7 +22,7 @@ def trixie() -> Iterator[Trixie]:
     """Nodes that are up and nothing more; removed at the end."""
     lab = Trixie()
     try:
-        lab.up("--no-deploy").must()
+        lab.fresh("--no-deploy")
         yield lab
     finally:
         lab.call("lab", "down", "--name", lab.name)

@@ -145,6 +145,7 @@ class Asked(threading.Thread):
         self.question = urllib.request.Request(url, data=said)  # noqa: S310 - the cluster's own
         self.patience = patience
         self.answers = 0
+        self.in_a_row = 0
         self.failures: list[tuple[float, str]] = []
         self._over = threading.Event()
         tls = ssl.create_default_context()
@@ -160,7 +161,9 @@ class Asked(threading.Thread):
             with self._opener.open(self.question, timeout=self.patience) as page:
                 page.read()
             self.answers += 1
+            self.in_a_row += 1
         except (OSError, ValueError) as error:
+            self.in_a_row = 0
             self.failures.append((began, str(error)))
 
     def run(self) -> None:
@@ -215,7 +218,7 @@ def web(kube: KubeLab, first: float, versions: Path) -> str:
     """A workload of two pods behind an address of the pool; returns its page."""
     tag = yaml.safe_load(versions.read_text())["images"][BUSYBOX]["tag"]
     kube.kubectl("apply -f -", stdin=WORKLOAD.format(image=f"{BUSYBOX}:{tag}"))
-    kube.kubectl("rollout status deployment/web --timeout=120s")
+    kube.kubectl("rollout status deployment/web --timeout=300s")
 
     def address() -> str:
         given = kube.ask("get service web")["status"]["loadBalancer"].get("ingress") or [{}]
@@ -242,7 +245,7 @@ def test_without_a_bundle_the_lab_says_what_it_needs(kube: KubeLab) -> None:
 
 
 def test_the_cluster_comes_up_from_the_bundle(kube: KubeLab, first: float) -> None:
-    assert kube.ready_nodes() == {*CONTROL_PLANE, "gpu01"}
+    kube.await_that("all are ready", lambda: kube.ready_nodes() == {*CONTROL_PLANE, "gpu01"})
     control_plane = kube.ask("get nodes -l node-role.kubernetes.io/control-plane")["items"]
     assert {node["metadata"]["name"] for node in control_plane} == set(CONTROL_PLANE)
     server = kube.kubectl("config view --minify -o jsonpath={.clusters[0].cluster.server}")
@@ -293,11 +296,10 @@ def test_a_broken_gpu_cordons_its_node_and_a_mended_one_returns(
         kube.await_that("gpu01 is cordoned", cordoned, 60)
         say(f"cordoned after {time.monotonic() - began:.0f} s")
         kube.await_that("the event", lambda: "GpuUnhealthy" in described().partition("Events:")[2])
-        told = described()
-        assert told.count(reason) >= 3, told  # annotation, condition and event
-        assert "node.kubernetes.io/unschedulable:NoSchedule" in told
+        kube.await_that("annotation, condition and event", lambda: described().count(reason) >= 3)
+        kube.await_that("the taint", lambda: "node.kubernetes.io/unschedulable:NoSchedule" in described())
         kube.ssh("gpu01", f"sed -i /Xid/d {PLAYED}/kmsg && /usr/libexec/rackloom/gpu-health clear")
-        kube.await_that("gpu01 takes pods again", lambda: not cordoned(), 60)
+        kube.await_that("gpu01 takes pods again", lambda: not cordoned())
         kube.await_that("the event", lambda: "GpusAreHealthy" in described().partition("Events:")[2])
     finally:
         kube.ssh("gpu01", f"rm -rf {PLAYED}")
@@ -324,15 +326,13 @@ def test_the_endpoints_holder_dies(kube: KubeLab, web: str) -> None:
     assert dead, "one node has the address"
     other = next(node for node in CONTROL_PLANE if node != dead)
     port = kube.site()["kubernetes"]["endpoint"].get("port") or 7443
-    with Asked(web) as workload, Asked(f"https://{kube.endpoint}:{port}/readyz", 1) as api:
+    with Asked(web, 5) as workload, Asked(f"https://{kube.endpoint}:{port}/readyz", 1) as api:
         with Writer(kube, other) as writer:
-            kube.await_that("requests before it", lambda: api.answers > 10)
-            assert not api.failures, api.failures
+            kube.await_that("requests before it, none of which fails", lambda: api.in_a_row > 10)
             cut = time.monotonic()
             kube.cut(dead)
-            kube.await_that("the API is missed", lambda: api.failures, 30)
-            seen = api.answers
-            kube.await_that("the API answers again", lambda: api.answers > seen + 20, 60)
+            kube.await_that("the API is missed", lambda: any(began > cut for began, _ in api.failures), 60)
+            kube.await_that("the API answers again", lambda: api.in_a_row > 20, 120)
             away = max(began for began, _ in api.failures) + api.patience - cut
         holder = kube.await_that("somebody else has the address", lambda: kube.holder(without=dead))
         say(f"{dead} had the address; the API was away for {away:.1f} s; now {holder} has it")
@@ -343,8 +343,8 @@ def test_the_endpoints_holder_dies(kube: KubeLab, web: str) -> None:
         assert writer.acknowledged and not lost
         kube.power(dead, on=True)
         nodes = {*CONTROL_PLANE, "gpu01"}
-        kube.await_that(f"{dead} is back", lambda: kube.ready_nodes(other) == nodes, 180)
-        kube.await_that("the store has three members that are well", lambda: _store(kube, other), 120)
+        kube.await_that(f"{dead} is back", lambda: kube.ready_nodes(other) == nodes, 300)
+        kube.await_that("the store has three members that are well", lambda: _store(kube, other))
     say(f"{workload.answers} requests to a workload meanwhile, {len(workload.failures)} failed")
     assert not workload.failures, workload.failures[:3]
     kube.nothing_left()
@@ -366,12 +366,12 @@ def test_a_worker_joins_while_another_is_off(kube: KubeLab, web: str) -> None:
     kube.up("--compute", "3", "--no-deploy").must()
     kube.cut("gpu01")
     try:
-        kube.await_that("gpu01 is missed", lambda: "gpu01" not in kube.ready_nodes(), 120)
+        kube.await_that("gpu01 is missed", lambda: "gpu01" not in kube.ready_nodes())
         answer = kube.add_worker("gpu03")
         touched = set(answer.data["hosts"])
         say(f"gpu03 joined in {answer.seconds:.0f} s, touching {', '.join(sorted(touched))}")
         assert "gpu03" in touched and touched <= {"gpu03", *CONTROL_PLANE}
-        assert "gpu03" in kube.ready_nodes()
+        kube.await_that("gpu03 is ready", lambda: "gpu03" in kube.ready_nodes())
         kube.kubectl("scale deployment/web --replicas=3")
         kube.await_that("gpu03 carries a part of the workload", lambda: "gpu03" in _carriers(kube))
         asked = Asked(web)
@@ -386,7 +386,7 @@ def test_a_worker_joins_while_another_is_off(kube: KubeLab, web: str) -> None:
         assert set(bad) == {"nodes"} and "gpu01 is not ready" in bad["nodes"], bad
     finally:
         kube.power("gpu01", on=True)
-    kube.await_that("gpu01 is back", lambda: "gpu01" in kube.ready_nodes(), 120)
+    kube.await_that("gpu01 is back", lambda: "gpu01" in kube.ready_nodes())
     kube.nothing_left()
 
 
@@ -408,13 +408,14 @@ def test_a_node_moves_to_kubernetes_and_back(kube: KubeLab, first: float) -> Non
     kube.await_that("the job runs", lambda: kube.as_user(f"squeue -h -j {job} -o %T") == "RUNNING")
     there = kube.call("nodes", "move", "gpu02", "--to", "kubernetes").must()
     say(f"gpu02 moved to Kubernetes in {there.seconds:.0f} s")
-    assert kube.ssh("login01", f"sacct -n -X -P -j {job} -o State") == "COMPLETED"
-    assert kube.ready_nodes() == {*before, "gpu02"}
+    state = f"sacct -n -X -P -j {job} -o State"
+    kube.await_that("the job is accounted as completed", lambda: kube.ssh("login01", state) == "COMPLETED")
+    kube.await_that("gpu02 is ready", lambda: kube.ready_nodes() == {*before, "gpu02"})
     assert "gpu02" not in kube.ssh("mgmt01", "sinfo -h -N -o %N")
     assert not kube.call("nodes", "move", "gpu02", "--to", "kubernetes").must().data["steps"]
     back = kube.call("nodes", "move", "gpu02", "--to", "slurm").must()
     say(f"gpu02 moved back to Slurm in {back.seconds:.0f} s")
-    assert kube.ready_nodes() == before
+    kube.await_that("Kubernetes is as it was", lambda: kube.ready_nodes() == before)
     assert kube.as_user("cd /tmp && srun -N1 -w gpu02 hostname -s") == "gpu02"
     left = "find /etc/cni/net.d /etc/kubernetes/manifests -type f 2>/dev/null; pgrep -x kubelet || true"
     assert kube.ssh("gpu02", left) == ""

@@ -32,7 +32,7 @@ class SizeLab(KubeLab):
 
     def begin(self) -> None:
         """Start with a site without workers, in a network that has room for many."""
-        self.up("--closed", "--kubernetes", "--management", "1", "--compute", "1", "--no-deploy").must()
+        self.fresh("--closed", "--kubernetes", "--management", "1", "--compute", "1", "--no-deploy")
         path = self.config / "cluster.yml"
         data = yaml.safe_load(path.read_text())
         network = ipaddress.ip_network(data["networks"]["cluster"]["cidr"])
@@ -62,7 +62,7 @@ class SizeLab(KubeLab):
         """Add the worker to a site of ``size`` and take it away again: seconds, counts and hosts of the run."""
         self.grow(size)
         answer = self.call("nodes", "add", NEW).must()
-        assert NEW in self.ready_nodes()
+        self.await_that("it is ready", lambda: NEW in self.ready_nodes())
         self.call("nodes", "remove", NEW).must()
         assert NEW not in self.ready_nodes()
         return answer.seconds, answer.data["counts"], set(answer.data["hosts"])

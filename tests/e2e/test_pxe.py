@@ -152,7 +152,7 @@ def lab() -> Iterator[PxeLab]:
     """A deployed cluster of containers beside two machines that are off and empty; removed at the end."""
     it = PxeLab()
     try:
-        it.up("--compute", "1", "--no-deploy").must()
+        it.fresh("--compute", "1", "--no-deploy")
         it.machines("add", DISK, "--cpus", "1")
         it.machines("add", MEMORY, "--cpus", "1", "--image", "stateless")
         with ThreadPoolExecutor() as pool:
@@ -186,7 +186,7 @@ def up(lab: PxeLab) -> Any:
     lab.await_that(
         "the firmware finds nothing to start",
         lambda: re.search(r"No bootable option|BdsDxe: failed to|Shell>", lab.console(DISK)[before:]),
-        240,
+        900,
     )
     lab.call("node", "power", "off", DISK).must()
     return lab.call("provision", *BOTH, "--timeout", PATIENCE).must()
@@ -210,7 +210,7 @@ def test_they_join_the_cluster_and_run_a_job(lab: PxeLab, up: Any) -> None:
     lab.await_that(
         "both are idle",
         lambda: lab.ssh("login01", f"sinfo -h -n {DISK},{MEMORY} -o %T").split() == ["idle"],
-        180,
+        600,
     )
     out = lab.as_user(f"cd /tmp && srun -w {DISK},{MEMORY} -N2 hostname")
     assert sorted(line.split(".")[0] for line in out.splitlines()) == sorted(BOTH)
@@ -234,7 +234,7 @@ def test_nothing_arms_a_node_that_runs(lab: PxeLab, up: Any) -> None:
             (now := lab.on(DISK, "cat /proc/sys/kernel/random/boot_id", check=False)) != boot_id
             and re.fullmatch(r"[0-9a-f-]{36}", now)
         ),
-        600,
+        900,
     )
     assert lab.on(DISK, "ls /var/tmp/mine") == "/var/tmp/mine"
     asked = lab.ssh("mgmt01", "tail -n 50 /var/log/rackloom/boot-http.log")
@@ -249,7 +249,7 @@ def test_a_node_without_a_disk_is_known_again_after_it_restarted(lab: PxeLab, up
     lab.call("node", "power", "cycle", MEMORY).must()
     told = f"cat {BOOT}/nodes/{lab.mac(MEMORY).replace(':', '-')}/armed/booted.json"
     old = lab.ssh("mgmt01", told)
-    lab.await_that("it has told its new keys", lambda: lab.ssh("mgmt01", told) != old, 600)
+    lab.await_that("it has told its new keys", lambda: lab.ssh("mgmt01", told) != old, 900)
     lab.call("deploy", "base", "--limit", f"{MEMORY},name_server").must()
     assert (lab.config / "known_hosts").read_text() != before
     assert lab.on(MEMORY, "hostname") == MEMORY

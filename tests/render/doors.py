@@ -91,5 +91,5 @@ def served(path: Path, port: int, health: str) -> Iterator[None]:
             return False
 
     argv = [str(tool("nginx", "nginx")), "-e", "stderr", "-c", str(path), "-g", "daemon off;"]
-    with running(argv, path.parent / "nginx.log", well, 20):
+    with running(argv, path.parent / "nginx.log", well):
         yield

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import zoneinfo
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from pykickstart.parser import KickstartParser
 from pykickstart.version import makeVersion
+from tests.daemons import free_port
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles" / "boot_server"
@@ -197,9 +197,7 @@ def test_nginx_takes_the_configuration(tmp_path: Path, unknown: str) -> None:
     text = render("boot-http.conf.j2", boot_server_unknown=unknown, boot_server_path=str(tmp_path))
     text = text.replace("/var/log/rackloom", str(tmp_path)).replace("/run/", f"{tmp_path}/")
     # the test of a configuration opens its ports, and this machine has not the boot server's address
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        text = text.replace("192.0.2.1:8080", f"127.0.0.1:{probe.getsockname()[1]}")
+    text = text.replace("192.0.2.1:8080", f"127.0.0.1:{free_port()}")
     path = tmp_path / "nginx.conf"
     path.write_text(text)
     done = run("nginx", "-t", "-q", "-c", str(path))

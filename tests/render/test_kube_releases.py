@@ -48,7 +48,7 @@ EVERYTHING: dict[str, Any] = {
         "nfs": {"server": "nfs.example.com", "path": "/export", "mount_options": ["nfsvers=4.2"]},
         "node_problem_detector": None,
         "kube_state_metrics": {},
-        **{name: {} for name in ("kueue", "volcano", "kuberay", "jupyterhub")},
+        **{name: {} for name in ("kueue", "volcano", "mpi_operator", "trainer", "kuberay", "jupyterhub")},
     },
     "kube_addons_queues": QUEUES,
     "kube_addons_load_balancer_pool": POOL,
@@ -191,9 +191,10 @@ def test_every_image_is_one_of_the_versions_file(release: dict[str, Any]) -> Non
     named = (
         [each for one in objects(release) for each in within(one, "image")] if "manifests" in release else []
     )
+    named += release.get("images", [])
     if "values" in release:
         named += [
-            f"{each['repository']}:{each['tag']}"
+            f"{each['registry'] + '/' if 'registry' in each else ''}{each['repository']}:{each['tag']}"
             for each in within(release["values"], "image")
             if isinstance(each, dict) and "repository" in each
         ]
@@ -389,5 +390,5 @@ def test_only_what_is_enabled_is_fetched() -> None:
     assert names({"local_path": {}, "gateway": {}}) == {"helm", "gateway-api"}
     assert names(EVERYTHING["kube_addons_enabled"]) == {
         *("helm", "gateway-api", "metallb", "metrics-server", "cert-manager"),
-        *("kueue", "volcano", "kuberay-operator", "jupyterhub"),
+        *("kueue", "volcano", "mpi-operator", "kubeflow-trainer", "kuberay-operator", "jupyterhub"),
     }

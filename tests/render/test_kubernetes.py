@@ -35,6 +35,7 @@ OPTIONS: list[dict[str, Any]] = [
         },
         "proxy_settings": {"nftables": {"minSyncPeriod": "2s"}},
     },
+    {"store": ["https://192.0.2.21:2379", "https://[2001:db8::22]:2379"]},
     {
         "endpoint": "[2001:db8::10]:7443",
         "address": "2001:db8::11",

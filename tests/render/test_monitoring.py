@@ -226,7 +226,7 @@ def test_kubernetes_takes_what_prometheus_may_see(api: Any) -> None:
 # ------------------------------------------------------------ a real Alertmanager
 
 
-def await_that(what: str, done: Callable[[], Any], seconds: float = 60) -> Any:
+def await_that(what: str, done: Callable[[], Any], seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while not (found := done()):
         assert time.monotonic() < end, f"not within {seconds} s: {what}"

@@ -57,13 +57,17 @@ def test_what_was_changed_is_fetched_again(node: Host) -> None:
 
 def test_outside_is_not_asked_and_role_and_task_are_named(node: Host) -> None:
     """The file's place outside has no address, so an attempt would say so, and take its time."""
+    begun = time.monotonic()
+    assert apply().returncode == 0
     began = time.monotonic()
     done = apply(artifact_files=[{"name": "absent", "dest": "/usr/local/bin/absent"}])
+    ended = time.monotonic()
     assert done.returncode != 0
     assert "role asker, task 'Fetch what it takes': absent 1.0 is not fetched from outside" in said(done)
     assert "404" in said(done)
     assert "outside.example" not in said(done)
-    assert time.monotonic() - began < 15
+    # One attempt may take 20 s; how long the rest takes depends on what else this machine does.
+    assert ended - began < began - begun + 15
     assert not node.file("/usr/local/bin/absent").exists
 
 

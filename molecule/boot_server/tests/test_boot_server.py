@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import testinfra
 from testinfra.host import Host
+from waits import until
 
 GPU, MEM, DEB, FAR, STRANGER = (f"52:54:00:00:02:0{number}" for number in (1, 2, 3, 4, 9))
 PORT = 8080
@@ -20,11 +21,13 @@ ROOT = "/srv/rackloom/boot"
 WRONG = "f" * 32
 BIOS, UEFI, UEFI_HTTP = 0, 7, 16
 
-# Sends a DHCPDISCOVER and prints all offers that come within the time. A server that offers no address and names no
-# file is one beside the site's own; firmware then asks it once more, on its second port, for what to boot.
+# Sends a DHCPDISCOVER and prints all offers that come within the time; firmware asks again while it lacks one. It ends
+# once those have answered that must. A server that offers no address and names no file is one beside the site's own;
+# firmware then asks it once more, on its second port, for what to boot.
 DISCOVER = """
 import json, socket, struct, sys, time
 mac, kind, program, patience, own = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]), sys.argv[5]
+wanted = set(sys.argv[6:])
 def option(code, data): return bytes([code, len(data)]) + data
 vendor = b"HTTPClient" if kind == 16 else b"PXEClient"
 options = option(55, bytes([1, 3, 6, 15, 60, 66, 67, 43]))
@@ -40,12 +43,14 @@ line.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 line.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
 line.bind(("", 68))
-line.sendto(packet(1, 0x8000, bytes(4)), ("255.255.255.255", 67))
-found, asked, end = [], [], time.monotonic() + patience
-while (left := end - time.monotonic()) > 0:
-    line.settimeout(left)
+found, asked, end, again, bare = [], [], time.monotonic() + patience, 0, options
+while (now := time.monotonic()) < end and not (wanted and wanted <= {each["server"] for each in found}):
+    if now >= again:
+        line.sendto(packet(1, 0x8000, bytes(4)), ("255.255.255.255", 67))
+        asked, again = [], now + 3
+    line.settimeout(min(again, end) - now)
     try: answer = line.recv(4096)
-    except TimeoutError: break
+    except TimeoutError: continue
     if answer[4:8] != b"RAKK": continue
     told, rest = {}, answer[240:]
     while rest and rest[0] != 255:
@@ -53,11 +58,13 @@ while (left := end - time.monotonic()) > 0:
         told[rest[0]] = rest[2:2 + rest[1]]; rest = rest[2 + rest[1]:]
     named = told.get(67, answer[108:236]).rstrip(b"\\0").decode()
     server, vendor = socket.inet_ntoa(told[54]), told.get(60, b"").decode()
-    if answer[16:20] == bytes(4) and vendor == "PXEClient" and not named and server not in asked:
+    if answer[16:20] == bytes(4) and vendor == "PXEClient" and not named:
+        if server in asked: continue
         asked.append(server)
         # Firmware of the BIOS kind takes the first entry of the menu that it was sent; UEFI knows no menu.
         if kind == 0: options += option(43, b"\\x47\\x04\\x80\\x00\\x00\\x00\\xff")
         line.sendto(packet(3, 0, socket.inet_aton(own)), (server, 4011))
+        options = bare
         continue
     found.append({"server": server, "address": socket.inet_ntoa(answer[16:20]), "file": named,
                   "vendor": vendor,
@@ -89,12 +96,12 @@ def proxy(request: pytest.FixtureRequest) -> str:
     return address_of(request, "proxy")
 
 
-def discover(
-    host: Host, mac: str, kind: int, program: str = "firmware", patience: float = 2
-) -> dict[str, Any]:
-    """Return what each server offers, by the server."""
+def discover(host: Host, mac: str, kind: int, program: str = "firmware", *wanted: str) -> dict[str, Any]:
+    """Return what each server offers, by the server; those that are wanted are waited for."""
     own = host.ansible.get_variables()["rackloom_address"]
-    found = json.loads(host.check_output(f"python3 -c '{DISCOVER}' {mac} {kind} {program} {patience} {own}"))
+    patience = 60 if wanted else 2
+    words = f"{mac} {kind} {program} {patience} {own} {' '.join(wanted)}"
+    found = json.loads(host.check_output(f"python3 -c '{DISCOVER}' {words}"))
     return {offer["server"]: offer for offer in found}
 
 
@@ -164,7 +171,7 @@ def converge(request: pytest.FixtureRequest) -> subprocess.CompletedProcess[str]
 def test_a_node_gets_its_address_and_what_its_firmware_can_load(
     host: Host, server: str, kind: int, program: str, wanted: str
 ) -> None:
-    offer = discover(host, GPU, kind, program)[server]
+    offer = discover(host, GPU, kind, program, server)[server]
     assert offer["address"].endswith(".201")
     assert offer["router"].endswith(".1")
     assert offer["file"] == wanted.format(server=server)
@@ -244,6 +251,7 @@ def test_the_servers_restart_and_the_role_runs_again_and_nothing_is_armed(
     assert done.returncode == 0, done.stdout
     assert re.search(r"^boot\s.*changed=0", done.stdout, re.MULTILINE), done.stdout
     boot.check_output("systemctl restart rackloom-dhcp rackloom-boot-http")
+    until(lambda: host.run(f"curl -s -m 5 -o /dev/null http://{server}:{PORT}/").rc == 0)
     assert [script(host, server, mac) for mac in (GPU, DEB)] == ["local", "local"]
     assert boot.check_output(f"find {ROOT}/http/nodes -name armed").split() == [
         f"{ROOT}/http/nodes/{key(GPU)}/armed"
@@ -280,15 +288,23 @@ def test_discovery_reports_are_taken_where_the_site_wants_them(
 
 def test_what_is_served_is_logged_for_programs(host: Host, boot: Host, server: str) -> None:
     get(host, server, f"/nodes/{key(MEM)}/boot.ipxe")
-    last = json.loads(boot.check_output("tail -n 1 /var/log/rackloom/boot-http.log"))
-    assert last["mac"] == key(MEM)
-    assert last["uri"].endswith("/memory.ipxe")
-    assert last["status"] == 200
+
+    def last() -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(boot.check_output("tail -n 1 /var/log/rackloom/boot-http.log"))
+        return told
+
+    until(lambda: last()["mac"] == key(MEM))  # it is written once all was sent
+    assert last()["uri"].endswith("/memory.ipxe")
+    assert last()["status"] == 200
 
 
 def test_names_are_served_beside_it(boot: Host) -> None:
-    listening = boot.check_output("ss -Hlnu")
-    assert all(f":{port} " in listening for port in (53, 67, 69))
+
+    def listening() -> bool:
+        told = boot.check_output("ss -Hlnu")
+        return all(f":{port} " in told for port in (53, 67, 69))
+
+    until(listening)
     assert boot.service("dnsmasq").is_running and boot.service("rackloom-dhcp").is_running
 
 
@@ -301,7 +317,7 @@ def site_dhcp(host: Host) -> Iterator[str]:
         "systemd-run -q --unit site-dhcp dnsmasq -k -p 0 --bind-dynamic --interface=eth0 "
         f"--dhcp-range={net}.230,{net}.240 --dhcp-leasefile=/run/site.leases --pid-file=/run/site.pid --no-ping"
     )
-    host.check_output("timeout 20 sh -c 'until ss -Hlnu | grep -q :67; do sleep 0.1; done'")
+    host.check_output("timeout 120 sh -c 'until ss -Hlnu | grep -q :67; do sleep 0.1; done'")
     yield own
     host.check_output("systemctl stop site-dhcp")
 
@@ -326,7 +342,7 @@ def test_a_second_dhcp_server_is_named(request: pytest.FixtureRequest, site_dhcp
 def test_beside_a_sites_dhcp_it_only_adds_what_to_boot(
     host: Host, proxy: str, site_dhcp: str, kind: int, program: str, wanted: str
 ) -> None:
-    offers = discover(host, FAR, kind, program, patience=3)
+    offers = discover(host, FAR, kind, program, proxy, site_dhcp)
     assert offers[site_dhcp]["address"] != "0.0.0.0"  # noqa: S104 - an offer, not a listener
     # The answer of its second port repeats the address that the machine has by then.
     assert offers[proxy]["address"] in {"0.0.0.0", site_dhcp}  # noqa: S104

@@ -6,7 +6,7 @@ from testinfra.host import Host
 
 
 def test_booted(host: Host) -> None:
-    assert host.run("systemctl is-system-running").stdout.strip() == "running"
+    assert host.run("systemctl is-system-running --wait").stdout.strip() == "running"
 
 
 def test_host_name_is_its_own(host: Host) -> None:
@@ -23,4 +23,4 @@ def test_gpus(host: Host) -> None:
 
 def test_peers_answer(host: Host) -> None:
     for address in host.file("/etc/peers").content_string.split():
-        assert host.run(f"ping -c1 -W2 {address}").rc == 0
+        assert host.run(f"ping -c1 -W20 {address}").rc == 0

@@ -39,13 +39,14 @@ def test_all_that_is_kept_was_written(elastic: dict[str, Any]) -> None:
     assert held["/_snapshot/rackloom"]["settings"]["location"] == "/srv/snapshots"
     assert {path for path in held if path.startswith("/_security/user/")} == {
         "/_security/user/rackloom",
+        "/_security/user/rackloom-monitor",
         "/_security/user/rackloom-writer",
     }
 
 
 def test_users_have_the_passwords_of_the_vault(host: Host) -> None:
     users = json.loads(host.file("/var/lib/elasticsearch/held.json").content_string)["users"]
-    assert set(users) == {"elastic", "kibana_system", "rackloom", "rackloom-writer"}
+    assert set(users) == {"elastic", "kibana_system", "rackloom", "rackloom-monitor", "rackloom-writer"}
     config = host.file("/etc/rackloom/kibana/kibana.yml").content_string
     assert f"elasticsearch.password: {users['kibana_system']}" in config
 
@@ -58,7 +59,7 @@ def test_a_cluster_is_begun_at_the_first_start_alone(host: Host, elastic: dict[s
     assert (
         json.loads(
             host.check_output(
-                "timeout 20 bash -c %s",
+                "timeout 120 bash -c %s",
                 f"until python3 -c '{GET}' https://{elastic['settings']['network.host']}:9200/_played "
                 "/etc/rackloom/elasticsearch/ca.crt 2>/dev/null; do sleep 0.2; done",
             )
@@ -96,3 +97,13 @@ def test_each_runs_as_its_own_user(host: Host) -> None:
     for name in ("elasticsearch", "kibana"):
         told = host.check_output("systemctl show -P MainPID rackloom-%s.service", name)
         assert host.check_output("ps -o user= -p %s", told).strip()[:7] == name[:7]
+
+
+def test_how_it_is_is_told_on_the_host_alone(host: Host) -> None:
+    get = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9114/metrics').read().decode())"
+    assert 'elasticsearch_cluster_health_status{cluster="demo",color="green"} 1' in host.check_output(
+        "python3 -c %s", get
+    )
+    address = host.ansible.get_variables()["rackloom_address"]
+    assert host.run(f"timeout 5 bash -c '</dev/tcp/{address}/9114'").rc != 0
+    assert host.run("runuser -u prometheus -- cat /etc/rackloom/elasticsearch-exporter.env").rc != 0

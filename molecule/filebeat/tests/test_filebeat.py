@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import testinfra
+from log_lines import Ask, asking
 from testinfra.host import Host
+from waits import until
 
 LINES = 10_000
-Ask = Callable[[str], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,28 +29,7 @@ def sender(host: Host) -> Host:
 
 @pytest.fixture(scope="module")
 def ask(host: Host) -> Ask:
-    """What the store answers to a query; nothing while it is away."""
-    secret = host.file("/etc/rackloom/log_store/password").content_string.strip()
-    address = host.ansible.get_variables()["rackloom_address"]
-
-    def query(text: str) -> list[dict[str, Any]]:
-        done = host.run(
-            "curl -sS -m 20 --cacert /etc/rackloom/ca.crt -u %s --data-urlencode %s %s",
-            f"rackloom:{secret}",
-            f"query={text}",
-            f"https://{address}:9428/logs/select/logsql/query",
-        )
-        return [json.loads(row) for row in done.stdout.splitlines() if row.startswith("{")]
-
-    return query
-
-
-def awaited(check: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
-    return found
+    return asking(host)
 
 
 def arrived(ask: Ask, mark: str) -> tuple[int, int]:
@@ -66,23 +44,23 @@ def test_nothing_is_lost_and_little_comes_twice(host: Host, sender: Host, ask: A
     sender.check_output(
         "systemd-run --quiet --unit=numbers /srv/numbers.py %s %s %s 0.15", path, mark, str(LINES)
     )
-    awaited(lambda: arrived(ask, mark)[1] > 1000, 30, "no line came through")
+    until(lambda: arrived(ask, mark)[1] > 1000, what="no line came through")
     sender.check_output("systemctl kill --signal=KILL rackloom-filebeat.service")
-    awaited(lambda: arrived(ask, mark)[1] > 4000, 40, "no line comes after the first kill")
+    until(lambda: arrived(ask, mark)[1] > 4000, what="no line comes after the first kill")
     host.check_output("systemctl stop rackloom-log-store.service")
     sender.check_output("systemctl kill --signal=KILL rackloom-filebeat.service")
-    awaited(
+    until(
         lambda: sender.run("systemctl is-active --quiet numbers.service").rc != 0,
-        40,
-        "the writer does not end",
+        what="the writer does not end",
     )
     host.check_output("systemctl start rackloom-log-store.service")
-    try:
-        awaited(lambda: arrived(ask, mark)[1] == LINES, 60, "")
-    except AssertionError:
-        pytest.fail(f"lines are missing: {arrived(ask, mark)}")
+    until(
+        lambda: arrived(ask, mark)[1] == LINES,
+        what=lambda: f"lines are missing: {arrived(ask, mark)}",
+    )
     everything = arrived(ask, mark)[0]
-    assert everything - LINES < LINES // 100
+    # A batch of 50 may be under way at the first kill, and one when the store stops.
+    assert everything - LINES <= LINES // 100
     sys.stdout.write(
         f"of {LINES} lines none is missing; twice: {everything - LINES}\n"
     )  # shown by pytest -rP
@@ -92,7 +70,7 @@ def test_a_line_says_when_it_was_and_of_which_job(sender: Host, ask: Ask) -> Non
     mark = f"job{time.time_ns()}"
     now = sender.check_output("date -u +%Y-%m-%dT%H:%M:%S")
     sender.check_output("echo %s >> /var/log/app/app.log", f"[{now}.123] {mark} JobId=4711 began")
-    [row] = awaited(lambda: ask(mark), 20, "no line")
+    [row] = until(lambda: ask(mark), what="no line")
     assert row["_msg"] == f"{mark} JobId=4711 began"
     assert row["_time"].startswith(f"{now}.123")
     assert (row["node"], row["unit"], row["job_id"]) == ("one", "app", "4711")
@@ -113,7 +91,7 @@ def test_containers_are_known_by_their_pod(sender: Host, ask: Ask) -> None:
         f"{now} stdout F , last",
         folder,
     )
-    [row] = awaited(lambda: ask(mark), 20, "no line of the container")
+    [row] = until(lambda: ask(mark), what="no line of the container")
     assert row["_msg"] == f"{mark} first, last"
     assert (row["namespace"], row["pod"], row["container"]) == ("training", "train-0", "main")
     assert row["stream"] == "stdout"
@@ -128,7 +106,7 @@ def test_audit_events_are_fields(sender: Host, ask: Ask) -> None:
         "responseStatus": {"code": 200}, "stageTimestamp": now,
     }  # fmt: skip
     sender.check_output("echo %s >> /var/log/audit.log", json.dumps(event))
-    [row] = awaited(lambda: ask(f"name:{name}"), 20, "no event")
+    [row] = until(lambda: ask(f"name:{name}"), what="no event")
     assert row["_msg"] == f"delete /api/v1/pods/{name}"
     assert (row["user"], row["verb"], row["code"], row["namespace"]) == ("ada", "delete", "200", "n")
 

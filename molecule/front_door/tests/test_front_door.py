@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from testinfra.host import Host
+from waits import until
 
 GET = """
 import base64, json, ssl, sys, urllib.error, urllib.request
@@ -84,6 +85,7 @@ def test_the_second_server_is_asked_when_the_first_is_down(host: Host, back: Hos
         assert json.loads(get(host, "/prometheus/")["body"])["port"] == "9091"
     finally:
         back.check_output("systemctl start page@9090")
+        until(lambda: back.socket("tcp://0.0.0.0:9090").is_listening)
 
 
 def test_a_server_with_anothers_certificate_is_not_asked(host: Host) -> None:
@@ -108,4 +110,4 @@ def test_the_packages_own_site_is_silent(host: Host) -> None:
 
 def test_who_opened_what_is_in_the_journal(host: Host) -> None:
     get(host, "/runbooks/?asked-by-the-test")
-    assert "asked-by-the-test" in host.check_output("journalctl --no-pager -t front_door")
+    until(lambda: "asked-by-the-test" in host.check_output("journalctl --no-pager -t front_door"))

@@ -1,23 +1,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from testinfra.host import Host
+from waits import until
 
 QUERY = "/srv/gpu/query.xml"
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> float:
-    """Wait until something holds; how long it took."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, "it did not come true"
-        time.sleep(0.5)
-    return time.monotonic() - begin
 
 
 def drained(host: Host) -> str:
@@ -30,9 +20,15 @@ def verdict(host: Host) -> Any:
     return json.loads(host.check_output("cat /run/rackloom/gpu-health.json"))
 
 
+def looked(host: Host) -> bool:
+    """What it finds now. A look that the timer has begun before is waited for, and says how it was then."""
+    host.check_output("systemctl start rackloom-gpu-health.service")
+    return bool(verdict(host)["healthy"])
+
+
 def test_a_well_node_takes_jobs(host: Host) -> None:
     until(lambda: host.file("/run/rackloom/gpu-health.json").exists)
-    assert verdict(host)["healthy"] is True, verdict(host)
+    until(lambda: verdict(host)["healthy"] is True, what=lambda: str(verdict(host)))
     assert host.check_output("/usr/libexec/rackloom/gpu-health verdict") == "well"
     assert not drained(host)
     until(lambda: host.run("srun -n1 --gres=gpu:h100:1 true").rc == 0)
@@ -71,9 +67,9 @@ def test_a_broken_gpu_drains_and_a_mended_one_returns(
 def test_a_drain_of_somebody_else_stays(host: Host) -> None:
     host.check_output("scontrol update NodeName=gpu01 State=DRAIN Reason='new fan'")
     host.check_output(f"cp {QUERY} /srv/gpu/kept; sed -i '0,/failure>No/s//failure>Yes/' {QUERY}")
-    host.check_output("systemctl start rackloom-gpu-health.service")
-    assert not verdict(host)["healthy"] and drained(host) == "new fan"
-    host.check_output(f"mv /srv/gpu/kept {QUERY}; systemctl start rackloom-gpu-health.service")
-    assert verdict(host)["healthy"]
+    until(lambda: looked(host) is False)
+    assert drained(host) == "new fan"
+    host.check_output(f"mv /srv/gpu/kept {QUERY}")
+    until(lambda: looked(host) is True)
     assert drained(host) == "new fan"
     host.check_output("scontrol update NodeName=gpu01 State=RESUME")

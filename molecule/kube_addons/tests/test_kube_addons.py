@@ -146,8 +146,8 @@ def test_name_servers_have_a_budget_and_the_site_s_settings(host: Host, apply: A
     done = apply(kube_addons_dns={"replicas": 2, "cache": 77, "forward": ["192.0.2.1"]})
     assert done.returncode == 0, done.stdout
     ready = "{.status.readyReplicas}"
-    told = host.check_output(f"{ADMIN} -n kube-system get deployment coredns -o jsonpath='{ready}'")
-    assert told == "2"
+    count = f"{ADMIN} -n kube-system get deployment coredns -o jsonpath='{ready}'"
+    await_that("both serve", lambda: host.check_output(count) == "2")
     allowed = "{.status.disruptionsAllowed}"
     look = f"{ADMIN} -n kube-system get poddisruptionbudget coredns -o jsonpath='{allowed}'"
     await_that("one may go", lambda: host.check_output(look) == "1")

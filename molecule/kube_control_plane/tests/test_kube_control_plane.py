@@ -86,9 +86,15 @@ def test_secrets_are_encrypted_at_rest(host: Host) -> None:
 def test_the_audit_log_says_who_did_what_and_not_what_was_in_it(host: Host) -> None:
     host.check_output(f"{ADMIN} create configmap audited --from-literal=word=loudly")
     host.check_output(f"{ADMIN} delete configmap audited")
-    log = host.check_output('grep \'"name":"audited"\' /var/log/kubernetes/audit/audit.log')
-    rows = [json.loads(line) for line in log.splitlines()]
-    assert {"create", "delete"} <= {row["verb"] for row in rows} and "loudly" not in log
+
+    def log() -> str:
+        return str(host.run('grep \'"name":"audited"\' /var/log/kubernetes/audit/audit.log').stdout)
+
+    # the last is written once it is answered
+    await_that(
+        "both", lambda: {"create", "delete"} <= {json.loads(row)["verb"] for row in log().splitlines()}
+    )
+    assert "loudly" not in log()
 
 
 @pytest.mark.parametrize(("option", "allowed"), [("", True), ("hostNetwork", False)])
@@ -181,7 +187,7 @@ def test_settings_start_anew_only_what_they_touch(host: Host, apply: Apply) -> N
     assert done.returncode == 0, done.stdout
     after = hashes(host)
     assert {name for name in after if after[name] != before.get(name)} == {"kube-scheduler-one"}
-    assert "--v=1" in host.check_output("pgrep -af kube-scheduler")
+    await_that("it runs so", lambda: "--v=1" in host.run("pgrep -af kube-scheduler").stdout)
 
 
 def test_a_setting_that_does_not_work_is_taken_back(host: Host, apply: Apply) -> None:
@@ -209,4 +215,4 @@ def test_certificates_are_renewed_before_they_end(host: Host) -> None:
     # as if they ended soon
     host.check_output(f"python3 /usr/local/lib/rackloom/kube-certificates.py 400 {address}")
     assert all(after > before[name] for name, after in ends().items())
-    assert host.check_output(f"{ADMIN} get --raw /readyz") == "ok"
+    await_that("the API answers", lambda: host.run(f"{ADMIN} get --raw /readyz").stdout.strip() == "ok")

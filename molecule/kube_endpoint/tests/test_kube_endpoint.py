@@ -10,7 +10,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 def await_that(what: str, done: Callable[[], object]) -> None:
@@ -91,8 +91,8 @@ def test_an_api_server_that_died_is_not_asked(one: Host) -> None:
 def test_its_metrics_are_told_to_the_host_alone(one: Host) -> None:
     """The node exporter passes them on."""
     ask = "python3 -c 'from urllib.request import *; print(urlopen(\"http://{}:7444/metrics\").read().decode())'"
-    told = one.check_output(ask.format("127.0.0.1"))
-    assert 'haproxy_backend_active_servers{proxy="kubernetes"} 2' in told
+    both = 'haproxy_backend_active_servers{proxy="kubernetes"} 2'
+    await_that("both are told of", lambda: both in one.run(ask.format("127.0.0.1")).stdout)
     assert one.run(ask.format(one.ansible.get_variables()["rackloom_address"])).rc != 0
 
 

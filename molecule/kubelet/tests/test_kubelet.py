@@ -13,6 +13,7 @@ import pytest
 import testinfra
 import yaml
 from testinfra.host import Host
+from waits import until
 
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 HERE = Path(__file__).parents[1]
@@ -140,8 +141,8 @@ def test_processors_and_memory_for_single_pods(joined: Host) -> None:
     wanted = {"kubelet_cpu_manager": "static", "kubelet_memory_manager": "Static"}
     more = {"kubelet_topology_manager": "best-effort", "kubelet_reserved": {"cpu": "500m", "memory": "1Gi"}}
     done(**wanted, **more)
-    state = json.loads(joined.check_output("cat /var/lib/kubelet/cpu_manager_state"))
-    assert state["policyName"] == "static"
+    # It is well before it has written this down.
+    until(lambda: joined.run('grep -q \'"policyName":"static"\' /var/lib/kubelet/cpu_manager_state').rc == 0)
     assert settings(joined)["reservedMemory"][0]["limits"]["memory"] == str(1024**3 + 500 * 1024**2)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import testinfra
+from log_lines import Ask, Rows, asking
 from testinfra.host import Host
+from waits import until
 
 LINES = 10_000
 SENDERS = ("one", "two", "three", "four")
@@ -39,39 +41,19 @@ def senders(host: Host) -> dict[str, Host]:
 
 
 @pytest.fixture(scope="module")
-def ask(host: Host) -> Callable[[str], list[dict[str, Any]]]:
-    """What the store answers to a query; nothing while it is away."""
-    secret = host.file("/etc/rackloom/log_store/password").content_string.strip()
-    address = host.ansible.get_variables()["rackloom_address"]
-
-    def query(text: str) -> list[dict[str, Any]]:
-        done = host.run(
-            "curl -sS -m 20 --cacert /etc/rackloom/ca.crt -u %s --data-urlencode %s %s",
-            f"rackloom:{secret}",
-            f"query={text}",
-            f"https://{address}:9428/logs/select/logsql/query",
-        )
-        return [json.loads(row) for row in done.stdout.splitlines() if row.startswith("{")]
-
-    return query
+def ask(host: Host) -> Ask:
+    return asking(host)
 
 
-def awaited(check: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
-    return found
-
-
-def start(node: Host, mark: str, pause: float) -> None:
-    """Begin to write numbered lines into the journal of a node."""
+def start(node: Host, mark: str, pause: float, word: str = "") -> None:
+    """Begin to write numbered lines into the journal of a node; the last fifth only when a file is there."""
     node.check_output(
-        "systemd-run --quiet --unit=%s /srv/numbers.py %s %s %s",
+        "systemd-run --quiet --unit=%s /srv/numbers.py %s %s %s %s",
         f"numbers-{mark}",
         mark,
         str(LINES),
         str(pause),
+        word,
     )
 
 
@@ -103,7 +85,7 @@ def kill(node: Host, *, away: bool = False) -> None:
     before = told_away(node)
     node.check_output("systemctl kill --signal=KILL rackloom-log-shipper.service")
     if away:
-        awaited(partial(missed, node, before), 20, "the next shipper misses no store")
+        until(partial(missed, node, before), what="the next shipper misses no store")
 
 
 @pytest.fixture
@@ -125,24 +107,20 @@ def cut(senders: dict[str, Host], host: Host) -> Iterator[Callable[[bool], None]
     switch(False)
 
 
-def test_a_line_is_found_within_seconds(
-    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
-) -> None:
+def test_a_line_is_found_within_seconds(senders: dict[str, Host], ask: Ask) -> None:
     mark = f"mark{time.time_ns()}"
     for node in senders.values():
         node.check_output("logger -t probe %s", mark)
-    rows = awaited(lambda: found if len(found := ask(mark)) >= len(SENDERS) else None, 30, "no line")
+    rows: Rows = until(lambda: found if len(found := ask(mark)) >= len(SENDERS) else [], what="no line")
     assert sorted(row["node"] for row in rows) == sorted(SENDERS)
     assert {row["unit"] for row in rows} == {"probe"} or all(row["program"] == "probe" for row in rows)
     assert {row["user"] for row in rows} == {"root"}
 
 
-def counted(
-    ask: Callable[[str], list[dict[str, Any]]], mark: str, senders: dict[str, Host]
-) -> dict[str, int]:
+def counted(ask: Ask, mark: str, senders: dict[str, Host]) -> dict[str, int]:
     """How many lines of each node came twice; fails where one has not come."""
     for node in senders.values():
-        awaited(partial(done, node, mark), 240, "the writer does not end")
+        until(partial(done, node, mark), 300, "the writer does not end")
     # The word keeps out what systemd says about the unit.
     query = f"{mark} number | stats by (node) count() all, count_uniq(_msg) unique"
     wanted = dict.fromkeys(senders, LINES)
@@ -152,49 +130,46 @@ def counted(
         rows.update({row["node"]: row for row in ask(query)})
         return {name: int(row["unique"]) for name, row in rows.items()} == wanted
 
-    try:
-        awaited(all_there, 90, "")
-    except AssertionError:
-        pytest.fail(f"lines are missing: {rows}")
+    until(all_there, 240, lambda: f"lines are missing: {rows}")
     return {name: int(row["all"]) - LINES for name, row in rows.items()}
 
 
 def test_nothing_is_lost_and_little_comes_twice(
-    host: Host,
-    senders: dict[str, Host],
-    ask: Callable[[str], list[dict[str, Any]]],
-    cut: Callable[[bool], None],
+    host: Host, senders: dict[str, Host], ask: Ask, cut: Callable[[bool], None]
 ) -> None:
     mark = f"run{time.time_ns()}"
     for node in senders.values():
-        start(node, mark, (2 * OUTAGE + 40) / 100)
+        start(node, mark, (2 * OUTAGE + 40) / 100, f"/run/{mark}")
     seen = f"{mark} number | stats by (node) count() n"
-    awaited(lambda: len(ask(seen)) == len(SENDERS), 20, "no line came through")
+    until(lambda: len(ask(seen)) == len(SENDERS), what="no line came through")
 
     kill(senders["one"])
     before = {name: told_away(node) for name, node in senders.items()}
     began = time.monotonic()
     host.check_output("systemctl stop rackloom-log-store.service")
     for name, node in senders.items():
-        awaited(partial(missed, node, before[name]), 20, f"{name} misses no store")
+        until(partial(missed, node, before[name]), what=f"{name} misses no store")
     kill(senders["two"], away=True)
     time.sleep(max(0.0, began + OUTAGE - time.monotonic()))
     host.check_output("systemctl start rackloom-log-store.service")
     for name, node in senders.items():
-        awaited(partial(well_again, node), 40, f"{name} does not come back")
+        until(partial(well_again, node), what=f"{name} does not come back")
 
     before = {name: told_away(node) for name, node in senders.items()}
     began = time.monotonic()
     cut(True)
     for name, node in senders.items():
-        awaited(partial(missed, node, before[name]), 20, f"{name} is not cut off")
+        until(partial(missed, node, before[name]), what=f"{name} is not cut off")
     kill(senders["three"], away=True)
     time.sleep(max(0.0, began + OUTAGE - time.monotonic()))
     cut(False)
     for name, node in senders.items():
-        awaited(partial(well_again, node), 40, f"{name} does not come back")
+        until(partial(well_again, node), what=f"{name} does not come back")
+    senders["four"].check_output("touch %s", f"/run/{mark}")
     assert not done(senders["four"], mark), "all was written before the shipper is killed"
     kill(senders["four"])
+    for node in senders.values():
+        node.check_output("touch %s", f"/run/{mark}")
 
     twice = counted(ask, mark, senders)
     assert sum(twice.values()) < LINES * len(SENDERS) // 100, twice
@@ -204,7 +179,7 @@ def test_nothing_is_lost_and_little_comes_twice(
 
 
 def test_a_store_that_is_killed_gets_again_what_it_lost(
-    host: Host, senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
+    host: Host, senders: dict[str, Host], ask: Ask
 ) -> None:
     mark = f"dead{time.time_ns()}"
     two = {name: senders[name] for name in ("one", "two")}
@@ -219,7 +194,7 @@ def test_a_store_that_is_killed_gets_again_what_it_lost(
 
     for share in (0.2, 0.6):
         enough = LINES * len(two) * share
-        awaited(lambda: there() > enough, 30, "lines do not flow")  # noqa: B023 - called in this very round
+        until(lambda: there() > enough, what="lines do not flow")  # noqa: B023 - called in this very round
         host.check_output("systemctl kill --signal=KILL rackloom-log-store.service")
     twice = counted(ask, mark, two)
     settle = json.loads(two["one"].file("/etc/rackloom/log_shipper/shipper.json").content_string)["settle"]
@@ -228,28 +203,24 @@ def test_a_store_that_is_killed_gets_again_what_it_lost(
     sys.stdout.write(f"of {LINES * len(two)} lines none is missing; twice: {twice}\n")  # shown by pytest -rP
 
 
-def test_files_are_read_through_rotation_and_restart(
-    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
-) -> None:
+def test_files_are_read_through_rotation_and_restart(senders: dict[str, Host], ask: Ask) -> None:
     node = senders["three"]
     mark = f"file{time.time_ns()}"
     log = "/var/log/app/app.log"
     node.check_output("for n in 1 2 3; do echo %s line $n JobId=77 >> %s; done", mark, log)
-    awaited(lambda: len(ask(f"{mark} unit:app")) == 3, 20, "the file is not read")
+    until(lambda: len(ask(f"{mark} unit:app")) == 3, what="the file is not read")
     node.check_output("systemctl stop rackloom-log-shipper.service")
     node.check_output(
         "echo %s line 4 >> %s; mv %s %s.1; echo %s line 5 >> %s", mark, log, log, log, mark, log
     )
     node.check_output("systemctl start rackloom-log-shipper.service")
-    awaited(lambda: len(ask(f"{mark} unit:app")) == 5, 30, "what was rotated away is lost")
+    until(lambda: len(ask(f"{mark} unit:app")) == 5, what="what was rotated away is lost")
     rows = ask(f"{mark} unit:app")
     assert len({row["_msg"] for row in rows}) == 5
     assert sum(row.get("job_id") == "77" for row in rows) == 3
 
 
-def test_containers_are_known_by_their_pod(
-    senders: dict[str, Host], ask: Callable[[str], list[dict[str, Any]]]
-) -> None:
+def test_containers_are_known_by_their_pod(senders: dict[str, Host], ask: Ask) -> None:
     mark = f"pod{time.time_ns()}"
     folder = "/var/log/pods/training_train-0_0f0f0f0f-0000-4000-8000-00000000beef/main"
     line = "2026-01-02T03:04:05.5Z stdout"
@@ -263,7 +234,7 @@ def test_containers_are_known_by_their_pod(
         f"{line} F , last",
         folder,
     )
-    [row] = awaited(lambda: ask(mark), 20, "no line of the container")
+    [row] = until(lambda: ask(mark), what="no line of the container")
     assert row["_msg"] == f"{mark} first, last"
     assert (row["namespace"], row["pod"], row["container"], row["stream"]) == (
         "training",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from testinfra.host import Host
+from waits import until
 
 INSERT = "/insert/jsonline?_stream_fields=node,unit&_time_field=_time&_msg_field=_msg"
 
@@ -54,11 +55,7 @@ def found(curl: Callable[..., tuple[int, str]], reader: str, query: str) -> list
 
 
 def awaited(curl: Callable[..., tuple[int, str]], reader: str, query: str) -> list[dict[str, Any]]:
-    end = time.monotonic() + 20
-    while not (rows := found(curl, reader, query)):
-        assert time.monotonic() < end, query
-        time.sleep(0.3)
-    return rows
+    return until(lambda: found(curl, reader, query), what=query)
 
 
 def test_a_node_writes_in_its_own_name(curl: Callable[..., tuple[int, str]], reader: str) -> None:
@@ -124,8 +121,5 @@ def test_a_restart_keeps_everything(host: Host, curl: Callable[..., tuple[int, s
     line = {"_time": time.time_ns(), "_msg": mark, "node": "one", "unit": "y.service"}
     assert written(curl, "/srv/node.pem", line) == 200
     host.check_output("systemctl restart rackloom-log-store.service")
-    end = time.monotonic() + 30
-    while curl("/health")[0] != 200:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until(lambda: curl("/health")[0] == 200)
     assert len(awaited(curl, reader, mark)) == 1

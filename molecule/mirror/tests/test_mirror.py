@@ -40,7 +40,7 @@ import ssl, sys, urllib.error, urllib.request
 context = ssl.create_default_context(cafile=sys.argv[3] if len(sys.argv) > 3 else None)
 request = urllib.request.Request(sys.argv[1], method=sys.argv[2], data=b"x" if sys.argv[2] == "PUT" else None)
 try:
-    with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+    with urllib.request.urlopen(request, context=context, timeout=60) as answer:
         print(answer.status, answer.read()[:2000])
 except urllib.error.HTTPError as error:
     print(error.code)

@@ -23,7 +23,7 @@ from testinfra.host import Host
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 HERE = Path(__file__).parents[1]
 SITE = json.loads((SCRATCH / "secrets.json").read_text())
-PATIENCE = 60
+PATIENCE = 180
 
 
 def await_that(what: str, done: Callable[[], Any]) -> Any:
@@ -118,6 +118,7 @@ def pid(host: Host) -> str:
 def test_nobody_gets_in_without_a_password(one: Host, cn1: Host) -> None:
     ports = {
         f"https://{address(cn1)}:9100/metrics": ("prometheus", SITE["monitoring_scrape_password"]),
+        f"https://{address(cn1)}:9256/metrics": ("prometheus", SITE["monitoring_scrape_password"]),
         f"https://{address(one)}:9090/prometheus/metrics": ("rackloom", SITE["monitoring_web_password"]),
         f"https://{address(one)}:9093/alertmanager/metrics": ("rackloom", SITE["monitoring_web_password"]),
     }
@@ -139,39 +140,90 @@ def test_members_talk_with_certificates(one: Host, cn1: Host) -> None:
         "import ssl,socket;"
         "c=ssl.create_default_context(cafile='/etc/rackloom/exporter.crt');c.check_hostname=False;"
         "c.verify_mode=ssl.CERT_NONE;"
-        f"s=c.wrap_socket(socket.create_connection(('{address(one)}',9094),5));"
-        "s.send(b'x'*64);s.settimeout(5);print(s.recv(1))"
+        f"s=c.wrap_socket(socket.create_connection(('{address(one)}',9094),60));"
+        "s.send(b'x'*64);s.settimeout(60);print(s.recv(1))"
     )
     said = cn1.run(f'python3 -c "{script}"')
     assert said.rc != 0
     assert "certificate" in said.stderr, said.stderr
 
 
+def test_programs_are_counted_and_nothing_else_is_seen(one: Host, cn1: Host) -> None:
+    """Their files too, though they are another's; and the one who counts sees neither disks nor secrets."""
+    name = 'namedprocess_namegroup_open_filedesc{node="one", groupname="alertmanager"}'
+    [files] = await_that("files of Alertmanager", lambda: query(one, f"{name} > 5"))
+    limit = one.check_output("systemctl show -P LimitNOFILESoft prometheus-alertmanager")
+    [share] = query(one, name.replace("open_filedesc", "worst_fd_ratio"))
+    assert 0 < float(share["value"][1]) <= 2 * float(files["value"][1]) / int(limit)
+    counted = {row["metric"]["groupname"] for row in query(one, "namedprocess_namegroup_num_procs > 0")}
+    assert {"sshd", "prometheus", "alertmanager", "exporters", "system"} <= counted
+    [system] = query(one, 'namedprocess_namegroup_open_filedesc{node="one", groupname="system"}')
+    assert float(system["value"][1]) > 0, "files of root's programs are not counted"
+    assert not query(one, 'go_goroutines{job="process"}'), "it is dropped"
+    who = cn1.check_output("systemctl show -P MainPID prometheus-process-exporter")
+    seen = cn1.check_output(
+        "ls /proc/%s/root /proc/%s/root/etc /proc/%s/root/etc/rackloom", who, who, who
+    ).split()
+    assert "processes.yml" in seen
+    assert not {"root", "home", "var", "passwd", "shadow", "node-metrics.json"} & set(seen), seen
+    assert cn1.check_output("ps -o euser= -p %s", who).strip() == "prometheus"
+    told = cn1.check_output("grep CapBnd /proc/%s/status", who).split()[1]
+    assert int(told, 16) == 1 << 2, "it may look into folders, and nothing else"
+
+
+def test_peoples_programs_are_one_group(one: Host, cn1: Host) -> None:
+    cn1.check_output("useradd -M -u 2001 somebody")
+    cn1.check_output("systemd-run --uid=2001 --unit=work sleep 600")
+    try:
+        wanted = 'namedprocess_namegroup_num_procs{node="cn1", groupname="users"} >= 1'
+        await_that("the user's program", lambda: query(one, wanted))
+    finally:
+        cn1.check_output("systemctl stop work; userdel somebody")
+
+
+def test_collectors_wait_for_hardware_that_is_not_there(cn1: Host) -> None:
+    """A machine without NVMe, or whose BMC is not seen yet, is none where something failed."""
+    names = [f"prometheus-node-exporter-{name}" for name in ("smartmon", "nvme", "ipmitool-sensor")]
+    for name in names:
+        assert cn1.check_output("systemctl show -P ActiveState %s.timer", name) == "active"
+    # A container sees this machine's devices: what there is of it is looked at.
+    cn1.check_output("systemctl start " + " ".join(f"{name}.service" for name in names))
+    failed = cn1.check_output("systemctl list-units --state=failed --plain --no-legend")
+    assert not [name for name in names if name in failed]
+
+
 def test_what_a_timer_writes_is_asked_too(one: Host) -> None:
-    rows = await_that(
-        "backups", lambda: query(one, 'rackloom_backup_newest_timestamp_seconds{backup="etcd"}')
-    )
-    assert {row["metric"]["node"] for row in rows} == {"one", "two", "cn1"}
+    backups = 'rackloom_backup_newest_timestamp_seconds{backup="etcd"}'
+
+    def all_three() -> list[dict[str, Any]]:
+        rows = query(one, backups)
+        return rows if {row["metric"]["node"] for row in rows} == {"one", "two", "cn1"} else []
+
+    rows = await_that("backups of all three", all_three)
     assert {row["value"][1] for row in rows} == {"0"}
-    [size] = query(one, 'rackloom_volume_size_bytes{node="cn1",volume="metrics"}')
-    assert int(size["value"][1]) > 0
+    size = 'rackloom_volume_size_bytes{node="cn1",volume="metrics"}'
+    [told] = await_that("the size of a volume", lambda: query(one, size))
+    assert int(told["value"][1]) > 0
 
 
 def test_a_silent_node_is_told_once_and_so_is_its_return(one: Host, two: Host, cn1: Host) -> None:
     cn1.run("rm -f /root/caught")
 
-    def times(status: str) -> int:
-        return [told["status"] for told in caught(cn1)].count(status)
+    def statuses() -> list[str]:
+        return [told["status"] for told in caught(cn1)]
 
-    for turn in (1, 2):
+    for _ in range(2):
+        seen = statuses().count("firing")
         with silent(cn1):
-            await_that("told of it", partial(lambda turn: times("firing") >= turn, turn))
+            await_that("told of it", partial(lambda seen: statuses().count("firing") > seen, seen))
             for host in (one, two):
                 await_that("the alert", partial(query, host, 'ALERTS{alertname="QuickDown"}'))
-        await_that("told of its return", partial(lambda turn: times("resolved") >= turn, turn))
+        await_that("told of its return", lambda: statuses()[-1] == "resolved")
     told = caught(cn1)
-    # What a second Alertmanager had to say of the first time would be here since the second.
-    assert [alert["status"] for alert in told] == ["firing", "resolved"] * 2
+    # What a second Alertmanager had to say of the first time would be here since the second: never twice the same. A
+    # busy machine's exporter may be slow to come back and be missed once more.
+    assert len(told) >= 4
+    assert [alert["status"] for alert in told] == ["firing", "resolved"] * (len(told) // 2)
     assert {alert["labels"]["node"] for alert in told} == {"cn1"}
     assert all("replica" not in alert["labels"] for alert in told)
     assert told[0]["annotations"] == {
@@ -217,7 +269,7 @@ def test_a_new_target_needs_no_reload(one: Host) -> None:
     expected = {**variables["monitoring_check_targets"], "ping": ["new"]}
     done = apply("one", prometheus_targets=targets, monitoring_check_targets=expected)
     assert done.returncode == 0, done.stdout
-    assert query(one, 'probe_success{job="ping",node="new"} == 1')
+    await_that("it answers", lambda: query(one, 'probe_success{job="ping",node="new"} == 1'))
     assert pid(one) == before
     after = loaded_at(one)
     assert after == loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testinfra.host import Host
+from waits import until
 
 LOW_AND_HIGH = {"low_qos": "normal", "high_qos": "high"}
 
@@ -26,7 +27,7 @@ def test_a_cluster_that_works(host: Host) -> None:
 
 
 def test_a_qos_that_does_not_preempt_is_told(host: Host) -> None:
-    checks = ask(host, checks="preemption", low_qos="normal", high_qos="plain", timeout=8)
+    checks = ask(host, checks="preemption", low_qos="normal", high_qos="plain", timeout=20)
     assert not checks["preemption"]["ok"]
     assert "preempted by" in checks["preemption"]["detail"]
 
@@ -41,5 +42,5 @@ def test_a_node_that_is_drained_is_not_used(host: Host) -> None:
 
 
 def test_nothing_is_left_behind(host: Host) -> None:
-    assert host.check_output("squeue -h -u alice") == ""
+    until(lambda: host.check_output("squeue -h -u alice") == "")
     assert "No reservations" in host.check_output("scontrol show reservations")

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from testinfra.host import Host
+from waits import until
 
 PROBE = """
 import errno, os
@@ -31,21 +31,13 @@ def quiet(host: Host) -> Iterator[None]:
     until(lambda: host.check_output("squeue -h -u alice") == "")
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.3)
-
-
 def alice(host: Host, command: str) -> str:
     return host.check_output(f"cd /tmp && timeout 90 runuser -u alice -- {command}")
 
 
 def submit(host: Host, options: str, wrap: str = "sleep 300") -> str:
     job = alice(host, f"sbatch --parsable -o /dev/null {options} --wrap '{wrap}'")
-    until(lambda: state(host, job) != "PENDING")
+    until(lambda: state(host, job) not in {"PENDING", "CONFIGURING"})
     return job
 
 
@@ -88,11 +80,13 @@ def test_jobs_are_accounted(host: Host) -> None:
 
 
 def test_daemons_restart_around_a_job(host: Host, gpu01: Host) -> None:
-    job = submit(host, "-n1 --gres=gpu:1", "sleep 8; exit 3")
+    gpu01.check_output("rm -f /dev/shm/enough")
+    job = submit(host, "-n1 --gres=gpu:1", "until [ -e /dev/shm/enough ]; do sleep 0.2; done; exit 3")
     gpu01.check_output("systemctl restart slurmd")
     host.check_output("systemctl restart slurmctld")
     until(lambda: "UP" in host.run("scontrol ping").stdout)
     assert state(host, job) == "RUNNING"
+    gpu01.check_output("touch /dev/shm/enough")
     until(lambda: "3:0" in host.check_output(f"sacct -n -X -j {job} -o ExitCode"))
 
 
@@ -117,6 +111,8 @@ def test_people_get_in_with_a_job_only(host: Host, gpu01: Host) -> None:
     assert "no active jobs" in refused.stderr
 
     job = submit(host, "-w gpu01 -n1 --gres=gpu:a100:1 --mem=100")
+    # The controller has the job running a moment before the node has it.
+    until(lambda: host.run(f"{ssh} alice@{address} true || exit 1").rc == 0)
     assert f"/job_{job}/" in host.check_output(f"{ssh} alice@{address} cat /proc/self/cgroup")
     seen = host.check_output(f"{ssh} alice@{address} python3 /usr/local/bin/probe.py")
     assert [line.split()[1] for line in seen.splitlines()] == ["reached", "refused"]
@@ -136,7 +132,7 @@ def test_scripts_run_around_a_job_in_the_order_of_their_names(host: Host, gpu01:
             )
     gpu01.check_output("rm -f /tmp/around; echo 'not a script' > /etc/slurm/prolog.d/README")
     alice(host, "srun -w gpu01 -n1 true")
-    until(lambda: len(gpu01.check_output("cat /tmp/around").splitlines()) == 4)
+    until(lambda: len(gpu01.run("cat /tmp/around").stdout.splitlines()) == 4)
     assert gpu01.check_output("cat /tmp/around").splitlines() == [
         "prolog 10-first",
         "prolog 20-second",
@@ -154,13 +150,16 @@ def drained(host: Host) -> str:
 
 
 def test_an_unwell_node_leaves_and_comes_back(host: Host, gpu01: Host) -> None:
-    health = "/usr/libexec/rackloom/slurm-health"
+
+    def looked(reason: str) -> bool:
+        """Look once more: slurmd does too, and one look may have begun before and ended after another."""
+        gpu01.check_output("/usr/libexec/rackloom/slurm-health")
+        return drained(host) == reason
+
     gpu01.check_output("mv /dev/nvidia1 /dev/away")
-    gpu01.check_output(health)
-    assert drained(host) == "health: 10-gpus: /dev/nvidia1 is missing"
+    until(lambda: looked("health: 10-gpus: /dev/nvidia1 is missing"))
     gpu01.check_output("mv /dev/away /dev/nvidia1")
-    gpu01.check_output(health)
-    assert not drained(host)
+    until(lambda: looked(""))
 
 
 def test_a_drain_of_somebody_else_stays(host: Host, gpu01: Host) -> None:

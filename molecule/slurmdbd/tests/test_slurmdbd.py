@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import time
-
 from testinfra.host import Host
+from waits import until
 
 TABLES = "mysql -N slurm_acct_db -e"
 
@@ -23,13 +22,17 @@ def test_others_cannot_read_the_password(host: Host) -> None:
 
 
 def test_it_waits_for_a_database_that_is_late(host: Host) -> None:
+    log = "/var/log/slurm/slurmdbd.log"
+
+    def misses() -> int:
+        return int(host.run(f"grep -cE 'mysql_real_connect|database must be up' {log}").stdout or 0)
+
+    def said() -> str:
+        return host.check_output(f"tail -n 20 {log}")
+
     host.check_output("systemctl stop slurmdbd mariadb")
+    before = misses()
     host.check_output("systemctl start --no-block slurmdbd")
-    time.sleep(3)
+    until(lambda: misses() > before, what=said)
     host.check_output("systemctl start mariadb")
-    for _ in range(40):
-        if host.run("bash -c ': > /dev/tcp/127.0.0.1/6819'").rc == 0:
-            break
-        time.sleep(0.5)
-    else:
-        raise AssertionError(host.check_output("journalctl -u slurmdbd -n 20 --no-pager"))
+    until(lambda: host.run("bash -c ': > /dev/tcp/127.0.0.1/6819'").rc == 0, what=said)

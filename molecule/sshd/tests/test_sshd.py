@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from testinfra.host import Host
+from waits import until
 
 OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 
@@ -38,6 +39,12 @@ def test_what_the_server_runs_with(host: Host) -> None:
 
 
 def test_old_sessions_stay_open_through_a_reload(host: Host) -> None:
-    open_before = host.check_output("pgrep -c -x sshd")
+    login = f"ssh {OPTIONS} -i /home/alice/.ssh/id_ed25519 alice@localhost"
+    session = "pgrep -u alice -x sleep"
+    host.run(f"nohup {login} sleep 301 >/dev/null 2>&1 </dev/null &")
+    until(lambda: host.run(session).rc == 0)
+    before = host.check_output(session)
     host.check_output("systemctl reload ssh")
-    assert host.check_output("pgrep -c -x sshd") == open_before
+    until(lambda: host.run(f"{login} true || exit 1").rc == 0)
+    assert host.check_output(session) == before
+    host.check_output(f"kill {before}")

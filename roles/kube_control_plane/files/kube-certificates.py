@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 CONFIG = "/etc/rackloom/kubernetes/kubeadm.json"
 PARTS = {"etcd": 0, "kube-apiserver": 6443, "kube-controller-manager": 10257, "kube-scheduler": 10259}
@@ -96,7 +97,9 @@ def main() -> None:
         sys.exit(f"{', '.join(found)} end soon; they are not renewed while {', '.join(away)} is away.")
     run("kubeadm", "certs", "renew", "all", f"--config={CONFIG}")
     for name in PARTS:
-        restart(name, address)
+        # etcd may have hosts of its own
+        if Path(f"/etc/kubernetes/manifests/{name}.yaml").exists():
+            restart(name, address)
     print(f"Renewed all certificates; these were about to end: {', '.join(found)}.")
 
 

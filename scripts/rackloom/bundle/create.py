@@ -196,7 +196,7 @@ def _ask_for_space(
 ) -> None:
     need = fetcher.to_come(plan.fetches, missing, reuse)
     blobs = {blob.path: blob.size for pull in plan.pulls for blob in pull.blobs if blob.path in missing}
-    need += sum(blobs.values())
+    need += sum(max(0, size) for size in blobs.values())
     copied = {
         fetch.item.sha256: fetch.item.size
         for fetch in plan.fetches

@@ -37,7 +37,7 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Pull:
-    """One image in a registry. skopeo brings it; of what it writes only the layers, `blobs`, are taken."""
+    """One image or chart in a registry. skopeo brings it; of what it writes only the layers, `blobs`, are taken."""
 
     source: str
     """Like docker://host/repository@sha256:…"""
@@ -359,7 +359,7 @@ class Fetcher:
                 _flush(stream.fileno())
             link_or_copy(source, target)
             self.seen.note(blob.path, blob.sha256)
-            self.progress.moved(blob.size)
+            self.progress.moved(max(0, blob.size))
             self.progress.finished(blob.label)
         shutil.rmtree(layout, ignore_errors=True)
 

@@ -22,15 +22,16 @@ import urllib3
 
 from rackloom.bundle import declared, resolve
 from rackloom.bundle.errors import BundleError, Failure, FetchError, RequestError
-from rackloom.bundle.records import read_versions
+from rackloom.bundle.records import in_registry, read_versions
 from rackloom.bundle.web import Web, plain_url
-from rackloom.site.edit import EditError, YamlText
 from rackloom.site.versions import FILE, KINDS, Record
+from rackloom.site.yaml_text import EditError, YamlText
 
 Digest = str | dict[str, str]
 """That of an image or chart; those of a file by architecture."""
 _CHUNK = 1 << 20
 _LARGEST = 64 << 20
+_CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 """Bytes of a chart, at most."""
 _HEAD = "---\n# Versions of this site; they win over inventory/versions.yml of the toolkit.\n"
 
@@ -103,27 +104,39 @@ def _look_up(
 def image_digest(record: Record) -> str:
     """The digest of what a tag names in its registry: of the index, where an image is for several architectures."""
     place = str(record.data.get("source", f"docker://{record.name}"))
-    reference = f"{place}:{record.version}"
+    text, _ = _manifest(f"{place}:{record.version}", f"image {record.reference}")
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def _manifest(reference: str, label: str) -> tuple[bytes, dict[str, Any]]:
+    """What a registry has under a tag: as it is, and read."""
     try:
         done = subprocess.run(["skopeo", "inspect", "--raw", reference], capture_output=True, check=False)
     except FileNotFoundError:
         raise BundleError("skopeo is not installed", "install the package skopeo") from None
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip()[-600:]
-        raise FetchError([Failure(f"image {record.reference}", (f"{reference}: {words}",))])
+        raise FetchError([Failure(label, (f"{reference}: {words}",))])
     try:
         content: Any = json.loads(done.stdout)
     except ValueError:
         content = None
     if not isinstance(content, dict) or not {"manifests", "config"} & set(content):
-        raise FetchError([Failure(f"image {record.reference}", (f"{reference}: no manifest of an image",))])
-    return f"sha256:{hashlib.sha256(done.stdout).hexdigest()}"
+        raise FetchError([Failure(label, (f"{reference}: no manifest of an image",))])
+    return done.stdout, content
 
 
 def chart_digest(record: Record, web: Web) -> str:
     """The sha256 of a chart's archive."""
     url = str(record.data.get("url", "")).replace("{version}", record.version)
     label = f"chart {record.key} {record.version}"
+    if place := in_registry(url):
+        reference = f"{place}:{record.version.replace('+', '_')}"
+        _, manifest = _manifest(reference, label)
+        layers = [part for part in manifest.get("layers", []) if part.get("mediaType") == _CHART]
+        if len(layers) != 1:
+            raise FetchError([Failure(label, (f"{reference}: this is no chart",))])
+        return str(layers[0]["digest"]).removeprefix("sha256:")
     try:
         answer = web.ask(url)
         content = answer.read(_LARGEST + 1) if answer.status == 200 else b""

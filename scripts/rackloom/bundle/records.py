@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rackloom.bundle.errors import RequestError
-from rackloom.bundle.fetch import Fetch
+from rackloom.bundle.fetch import Fetch, Pull
 from rackloom.bundle.items import Item
 from rackloom.bundle.web import plain_url
 from rackloom.site import versions as site_versions
@@ -70,7 +70,7 @@ class Versions:
         ]
 
     def fetches(self, files: Iterable[str], charts: Iterable[str], arches: Sequence[str]) -> list[Fetch]:
-        """Files and charts to bring. Raises RequestError with all wrong records at once."""
+        """Files and charts to bring, but those of registries. Raises RequestError with all wrong records at once."""
         mistakes: list[str] = []
         made: list[Fetch] = []
         for key in self.keys("files", files):
@@ -79,7 +79,16 @@ class Versions:
             made += self._chart(key, mistakes)
         if mistakes:
             raise RequestError(mistakes, "correct the records in the versions file")
-        return made
+        return [fetch for fetch in made if not in_registry(fetch.urls[0])]
+
+    def pulls(self, charts: Iterable[str]) -> list[Pull]:
+        """Charts that are in a registry: each is the one layer of what is called an artifact there."""
+        made = [fetch for key in self.keys("charts", charts) for fetch in self._chart(key, [])]
+        return [
+            Pull(source, fetch.item.label, (fetch.item,))
+            for fetch in made
+            if (source := in_registry(fetch.urls[0]))
+        ]
 
     def _file(self, key: str, arches: Sequence[str], mistakes: list[str]) -> list[Fetch]:
         record, name = self.files.get(key), split_name(key)[0]
@@ -116,6 +125,8 @@ class Versions:
             mistakes.append(f"the record of the chart {key} has no {lacks}")
             return []
         full = _located(url.replace("{version}", version), record)
+        if full.startswith("oci:"):
+            full = f"{full}:{version.replace('+', '_')}"  # a tag has no +
         item = Item(f"charts/{name}-{version}.tgz", "chart", name, version, match[1], -1, plain_url(full))
         return [Fetch(item, (full,))]
 
@@ -152,6 +163,13 @@ def text(records: Iterable[Record]) -> str:
         for record in records
     ]
     return site_versions.text(kept)
+
+
+def in_registry(url: str) -> str:
+    """What skopeo calls an `oci:` address: oci://HOST/REPOSITORY:TAG, or oci:PATH:TAG of a layout on this machine."""
+    if url.startswith("oci://"):
+        return f"docker:{url.removeprefix('oci:')}"
+    return url if url.startswith("oci:") else ""
 
 
 def _located(url: str, record: dict[str, Any]) -> str:

@@ -95,6 +95,7 @@ def resolve(request: Request, progress: Progress) -> Plan:
             records.PIN,
         )
     plan.fetches += versions.fetches(artifacts.files, artifacts.charts, request.arch)
+    plan.pulls += versions.pulls(artifacts.charts)
     groups = {os_id: _groups(os_id, roles, site, request) for os_id in request.os}
     roots = [
         (os_id, apt.AptRoot(os_id, arch, apt.sources_for(os_id, site.sources)))
@@ -245,7 +246,7 @@ def _choices(path: Path) -> frozenset[str]:
     """What a site has chosen for Kubernetes: its runtime, its network, its add-ons, and what GPUs need there."""
     from rackloom.site.mistakes import Mistakes  # noqa: PLC0415 - slow to load
     from rackloom.site.models_gpu import GpuStack  # noqa: PLC0415
-    from rackloom.site.models_kubernetes import Kubernetes  # noqa: PLC0415
+    from rackloom.site.models_kubernetes import KUBE_VIP, Kubernetes  # noqa: PLC0415
     from rackloom.site.source import read  # noqa: PLC0415
     from rackloom.site.tolerant import Tolerant  # noqa: PLC0415
 
@@ -263,6 +264,7 @@ def _choices(path: Path) -> frozenset[str]:
     if data.get("kubernetes") is not None or chosen:
         addons = kubernetes.enabled_addons(measured=_measured(data))
         chosen |= {kubernetes.runtime, kubernetes.network.plugin, *addons}
+        chosen |= {KUBE_VIP} & {kubernetes.endpoint.kind}
     return frozenset(chosen)
 
 

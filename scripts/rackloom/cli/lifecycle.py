@@ -9,8 +9,9 @@ from rackloom.result import Block, ExitCode, Problem, Result, Status, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from rackloom.lifecycle.run import Done
+    from rackloom.lifecycle.run import Done, Limits
     from rackloom.run.progress import ProgressSink
 
 
@@ -27,6 +28,20 @@ def expanded(command: str, names: Sequence[str]) -> tuple[str, ...] | Result:
         return tuple(dict.fromkeys(expand(names)))
     except RangeError as error:
         return refused(command, "usage", str(error), "write names, or ranges like gpu[001-016]")
+
+
+def carried_out(
+    command: str,
+    run: Callable[..., Done],
+    config: Path,
+    wish: object,
+    limits: Limits,
+    check: bool,
+    as_json: bool,
+) -> Result:
+    """Have a command do what is wished, and say how it ended."""
+    done = run(config, wish, limits, sink(as_json=as_json), check=check)
+    return result_of(command, done, check=check)
 
 
 def result_of(command: str, done: Done, *, check: bool = False) -> Result:

@@ -309,12 +309,13 @@ def _write(config: Path, site: Site, found: Sequence[Match], wanted: Wanted) -> 
     from rackloom.hardware.adopt import AdoptError, adopt, suggestion  # noqa: PLC0415
     from rackloom.run.preflight import mistakes_as_problems  # noqa: PLC0415
     from rackloom.site.ranges import RangeError  # noqa: PLC0415
+    from rackloom.site.yaml_text import EditError  # noqa: PLC0415
 
     command = "node discover"
     try:
         text = nodes_file.read(config)
         changes: list[Change] = adopt(site, found, wanted, text)
-    except (AdoptError, nodes_file.EditError) as error:
+    except (AdoptError, EditError) as error:
         return refused(command, "not_written", str(error), error.cure)
     except RangeError as error:
         return refused(command, "not_written", str(error), "write names or ranges like cn[005-008]")

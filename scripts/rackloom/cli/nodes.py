@@ -77,22 +77,15 @@ def remove(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> Result:
     """Drain nodes, take them out of Slurm, Kubernetes and etcd, and out of the site's files."""
-    from rackloom.cli.lifecycle import expanded, result_of, sink  # noqa: PLC0415
-    from rackloom.lifecycle.plan_nodes import Removal  # noqa: PLC0415
-    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
-    from rackloom.lifecycle.run import remove as run  # noqa: PLC0415
+    from rackloom.cli.lifecycle import carried_out, expanded  # noqa: PLC0415
+    from rackloom.lifecycle import plan_nodes, run  # noqa: PLC0415 - slow to load
 
     wanted = expanded("nodes remove", names)
     if isinstance(wanted, Result):
         return wanted
-    done = run(
-        config,
-        Removal(wanted, dead=dead, delete_unmanaged=unmanaged),
-        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
-        sink(as_json=as_json),
-        check=check,
-    )
-    return result_of("nodes remove", done, check=check)
+    wish = plan_nodes.Removal(wanted, dead=dead, delete_unmanaged=unmanaged)
+    limits = run.Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged)
+    return carried_out("nodes remove", run.remove, config, wish, limits, check, as_json)
 
 
 @nodes_app.command("replace")
@@ -110,19 +103,12 @@ def replace(  # noqa: PLR0913, PLR0917 - one argument an option
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> Result:
     """Put a node in the place of another one, which is drained and removed, or dead."""
-    from rackloom.cli.lifecycle import result_of, sink  # noqa: PLC0415
-    from rackloom.lifecycle.plan_nodes import Removal  # noqa: PLC0415
-    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
-    from rackloom.lifecycle.run import remove as run  # noqa: PLC0415
+    from rackloom.cli.lifecycle import carried_out  # noqa: PLC0415
+    from rackloom.lifecycle import plan_nodes, run  # noqa: PLC0415 - slow to load
 
-    done = run(
-        config,
-        Removal((old,), dead=dead, delete_unmanaged=unmanaged, by=new),
-        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
-        sink(as_json=as_json),
-        check=check,
-    )
-    return result_of("nodes replace", done, check=check)
+    wish = plan_nodes.Removal((old,), dead=dead, delete_unmanaged=unmanaged, by=new)
+    limits = run.Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged)
+    return carried_out("nodes replace", run.remove, config, wish, limits, check, as_json)
 
 
 @nodes_app.command("move")
@@ -137,21 +123,14 @@ def move(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> Result:
     """Drain a node in one scheduler and let it serve the other. Running jobs end first. Run it again to go on."""
-    from rackloom.cli.lifecycle import result_of, sink  # noqa: PLC0415
-    from rackloom.lifecycle.plan_nodes import Move  # noqa: PLC0415
-    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
-    from rackloom.lifecycle.run import move as run  # noqa: PLC0415
+    from rackloom.cli.lifecycle import carried_out  # noqa: PLC0415
+    from rackloom.lifecycle import plan_nodes, run  # noqa: PLC0415 - slow to load
 
     if to not in ("slurm", "kubernetes"):
         return refused("nodes move", "usage", f"{to} is none of slurm, kubernetes", "see --help")
-    done = run(
-        config,
-        Move(name, to, delete_unmanaged=unmanaged),  # type: ignore[arg-type]
-        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
-        sink(as_json=as_json),
-        check=check,
-    )
-    return result_of("nodes move", done, check=check)
+    wish = plan_nodes.Move(name, to, delete_unmanaged=unmanaged)  # type: ignore[arg-type]
+    limits = run.Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged)
+    return carried_out("nodes move", run.move, config, wish, limits, check, as_json)
 
 
 @nodes_app.command("reboot")
@@ -177,21 +156,14 @@ def reboot(  # noqa: PLR0913, PLR0917 - one argument an option
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> Result:
     """Drain nodes, reboot them, and let them serve again, wave by wave. It stops at the first that does not return."""
-    from rackloom.cli.lifecycle import expanded, result_of, sink  # noqa: PLC0415
-    from rackloom.lifecycle.plan_reboot import Wish  # noqa: PLC0415
-    from rackloom.lifecycle.run import Limits  # noqa: PLC0415 - slow to load
-    from rackloom.lifecycle.run import reboot as run  # noqa: PLC0415
+    from rackloom.cli.lifecycle import carried_out, expanded  # noqa: PLC0415
+    from rackloom.lifecycle import plan_reboot, run  # noqa: PLC0415 - slow to load
 
     wanted = expanded("nodes reboot", names or ())
     if isinstance(wanted, Result):
         return wanted
     if not wanted and not needed:
         return refused("nodes reboot", "usage", "no node is named", "name nodes, or write --needed")
-    done = run(
-        config,
-        Wish(wanted, needed=needed, wave=wave, delete_unmanaged=unmanaged),
-        Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged),
-        sink(as_json=as_json),
-        check=check,
-    )
-    return result_of("nodes reboot", done, check=check)
+    wish = plan_reboot.Wish(wanted, needed=needed, wave=wave, delete_unmanaged=unmanaged)
+    limits = run.Limits(timeout, cancel_jobs=cancel_jobs, delete_unmanaged=unmanaged)
+    return carried_out("nodes reboot", run.reboot, config, wish, limits, check, as_json)

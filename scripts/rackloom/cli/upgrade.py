@@ -47,11 +47,9 @@ def kubernetes(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> Result:
     """Upgrade Kubernetes, the control plane node by node, then workers in waves. Run it again to go on."""
-    from rackloom.cli.lifecycle import result_of, sink  # noqa: PLC0415
-    from rackloom.lifecycle.plan_upgrade import Wish  # noqa: PLC0415
-    from rackloom.lifecycle.run import Limits, upgrade  # noqa: PLC0415 - slow to load
+    from rackloom.cli.lifecycle import carried_out  # noqa: PLC0415
+    from rackloom.lifecycle import plan_upgrade, run  # noqa: PLC0415 - slow to load
 
-    wish = Wish(to.strip().removeprefix("v"), wave, pause_after, delete_unmanaged=unmanaged)
-    limits = Limits(timeout, delete_unmanaged=unmanaged)
-    done = upgrade(config, wish, limits, sink(as_json=as_json), check=check)
-    return result_of("upgrade kubernetes", done, check=check)
+    wish = plan_upgrade.Wish(to.strip().removeprefix("v"), wave, pause_after, delete_unmanaged=unmanaged)
+    limits = run.Limits(timeout, delete_unmanaged=unmanaged)
+    return carried_out("upgrade kubernetes", run.upgrade, config, wish, limits, check, as_json)

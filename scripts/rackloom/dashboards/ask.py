@@ -26,7 +26,7 @@ def questions(jobs: Collection[str]) -> Iterator[Question]:
     """What the dashboards would ask where these jobs are measured; those of other jobs are left out.
 
     Beside jobs, there may be what comes by the node exporter of some nodes, or with some hardware: etcd, haproxy,
-    volume, mirror, backup, gpus.
+    volume, mirror, backup, gpus, logs, elasticsearch.
     """
     for dashboard in DASHBOARDS:
         if not dashboard.needs or dashboard.needs in jobs:
@@ -49,6 +49,7 @@ def _of(dashboard: Dashboard, panel: Panel, jobs: Collection[str]) -> Iterator[Q
 def _measured(expr: str, jobs: Collection[str]) -> bool:
     """Whether all exporters that the query asks for are among the jobs."""
     owners = {
+        "namedprocess_": "process",
         "slurm_": "slurm",
         "slurm_node_gpus": "gpus",
         "slurm_pending_gpus": "gpus",
@@ -76,12 +77,15 @@ def _measured(expr: str, jobs: Collection[str]) -> bool:
         "probe_": "blackbox",
         # What a machine may not have.
         "smartmon_": "smart",
+        "nvme_": "smart",
+        "node_ipmi_": "bmc",
         "node_hwmon_": "sensors",
         "node_md_": "raid",
         "node_pressure_": "pressure",
         "rackloom_backup_": "backup",
         "rackloom_volume_": "volume",
-        "rackloom_log_": "log_store",
+        "rackloom_log_": "logs",
+        "elasticsearch_": "elasticsearch",
     }
     if 'volume="mirror"' in expr and "mirror" not in jobs:
         return False

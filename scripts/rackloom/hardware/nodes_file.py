@@ -1,72 +1,32 @@
-"""nodes.yml changed as a person would: only the words that are concerned, with all comments where they were.
-
-YAML's own marks say where each key and value stands in the text; edits are cuts of that text.
-"""
+"""nodes.yml changed as a person would: only the words that are concerned, with all comments where they were."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from rackloom.site.ranges import RangeError, expand, fold
+from rackloom.site.yaml_text import INDENT, EditError, YamlText, end_of, outside, quoted, value_end
+
+if TYPE_CHECKING:
+    from rackloom.site.mistakes import Mistake
 
 FILE = "nodes.yml"
-INDENT = "  "
 PARTS = ("management", "login", "compute")
 PER_NODE = ("address", "mac", "bmc", "serial", "switch_port")
 """Keys of an entry that may have a value for each of its nodes."""
-_PLAIN_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
-class EditError(ValueError):
-    """nodes.yml is written in a way that a program had better not touch. `cure` says what to write by hand."""
+class NodesText(YamlText):
+    """The text of nodes.yml."""
 
-    def __init__(self, message: str, cure: str) -> None:
-        super().__init__(message)
-        self.cure = cure
-
-
-def quoted(value: str) -> str:
-    """A value as YAML that stays text: plain where that is safe, else in double quotes."""
-    plain = value[:1] in _PLAIN_START and all(char.isalnum() or char in "_-" for char in value)
-    dotted = value.count(".") == 3 and value.replace(".", "").isdigit()
-    words = {"true", "false", "yes", "no", "on", "off", "null", "none"}
-    return (
-        value if (plain or dotted) and value.lower() not in words else json.dumps(value, ensure_ascii=False)
-    )
-
-
-class NodesText:
-    """The text of nodes.yml. Each change is made at once, so that the next one meets the file as it would be."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._compose()
-
-    def _compose(self) -> None:
-        root = yaml.compose(self.text, Loader=yaml.SafeLoader)
-        if not isinstance(root, yaml.MappingNode):
-            raise EditError(f"{FILE} holds no `key: value` lines.", "Run `rackloom check`.")
-        self.root = root
-
-    def _cut(self, start: int, end: int, new: str) -> None:
-        self.text = self.text[:start] + new + self.text[end:]
-        self._compose()
+    file = FILE
 
     # ------------------------------------------------------------ looking
-
-    @staticmethod
-    def _pair(node: yaml.MappingNode, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.value == key:
-                return name, value
-        return None
 
     def _entry(self, name: str) -> tuple[yaml.MappingNode, list[str]]:
         """The entry that holds a node, and all names of that entry."""
@@ -114,11 +74,11 @@ class NodesText:
         if isinstance(node, yaml.MappingNode):
             pair = self._pair(node, name)
             if pair is not None and len(node.value) == 1:
-                self._cut(node.start_mark.index, self._end_of(node) + 1, '""')
+                self._cut(node.start_mark.index, end_of(node) + 1, '""')
             elif pair is not None and node.flow_style:
                 self._drop_from_flow(node, pair[0], pair[1])
             elif pair is not None:
-                self._drop_lines(pair[0].start_mark.index, self._end_of(pair[1]))
+                self._drop_lines(pair[0].start_mark.index, end_of(pair[1]))
             return
         if isinstance(node, yaml.SequenceNode) and not node.flow_style:
             line = node.start_mark.line + 1
@@ -128,7 +88,7 @@ class NodesText:
             return
         folded = fold(rest)
         text = json.dumps(folded)
-        if "," in _outside(folded):
+        if "," in outside(folded):
             text = f"[{', '.join(quoted(one) for one in rest)}]"
         self._cut(node.start_mark.index, node.end_mark.index, text)
 
@@ -140,12 +100,12 @@ class NodesText:
             if pair is None or entry not in items:
                 continue
             if len(items) == 1:
-                end = self._end_of(pair[1]) + 1
+                end = end_of(pair[1]) + 1
                 self._cut(pair[0].end_mark.index, end, ": []")
             elif getattr(pair[1], "flow_style", False):
                 self._drop_from_flow(pair[1], entry, entry)
             else:
-                self._drop_lines(entry.start_mark.index, self._end_of(entry))
+                self._drop_lines(entry.start_mark.index, end_of(entry))
             return
 
     def _drop_from_flow(self, whole: yaml.Node, first: yaml.Node, last: yaml.Node) -> None:
@@ -178,7 +138,7 @@ class NodesText:
             if pair[1].end_mark.index > pair[1].start_mark.index:
                 self._cut(pair[1].start_mark.index, pair[1].end_mark.index, text)
             else:
-                self._cut(pair[0].end_mark.index, self._value_end((pair[0], pair[1])), f": {text}")
+                self._cut(pair[0].end_mark.index, value_end((pair[0], pair[1])), f": {text}")
         else:
             self._put_into_list(name, key, value, pair[1], names)
 
@@ -209,36 +169,6 @@ class NodesText:
         row[number] = value
         self._cut(node.start_mark.index, node.end_mark.index, f"[{', '.join(quoted(one) for one in row)}]")
 
-    def _add_key(self, node: yaml.MappingNode, key: str, text: str) -> None:
-        """A further key behind the last one of a mapping."""
-        if node.flow_style:
-            end = node.end_mark.index - 1  # the closing brace
-            body = self.text[:end].rstrip()
-            comma = "" if not node.value or body.endswith(",") else ","
-            self._cut(len(body), len(body), f"{comma}{' ' if node.value else ''}{key}: {text}")
-            return
-        first, last = node.value[0][0], node.value[-1][1]
-        column = first.start_mark.column
-        self._insert_line(self._end_of(last), f"{' ' * column}{key}: {text}")
-
-    def _insert_line(self, after: int, line: str) -> None:
-        """A new line behind the one in which position `after` is."""
-        stop = self.text.find("\n", after)
-        if stop < 0:
-            self._cut(len(self.text), len(self.text), f"\n{line}\n")
-        else:
-            self._cut(stop, stop, f"\n{line}")
-
-    def _end_of(self, node: yaml.Node) -> int:
-        """Where the last word of a node ends. A block collection's own mark lies behind the comments below it."""
-        if isinstance(node, yaml.ScalarNode) or (isinstance(node, yaml.CollectionNode) and node.flow_style):
-            return max(int(node.end_mark.index) - 1, int(node.start_mark.index))
-        if isinstance(node, yaml.MappingNode) and node.value:
-            return self._end_of(node.value[-1][1])
-        if isinstance(node, yaml.SequenceNode) and node.value:
-            return self._end_of(node.value[-1])
-        return int(node.start_mark.index)
-
     def add_profile(self, name: str, text: str) -> None:
         """A further hardware profile, at the end of `profiles`."""
         pair = self._pair(self.root, "profiles")
@@ -248,7 +178,7 @@ class NodesText:
         elif isinstance(pair[1], yaml.MappingNode) and pair[1].value:
             self._add_key(pair[1], name, text)
         else:
-            self._cut(pair[0].end_mark.index, self._value_end(pair), f":\n{INDENT}{name}: {text}")
+            self._cut(pair[0].end_mark.index, value_end(pair), f":\n{INDENT}{name}: {text}")
 
     def add_node(self, part: str, fields: Mapping[str, str]) -> None:
         """A further entry at the end of management, login or compute."""
@@ -263,25 +193,9 @@ class NodesText:
             self._cut(last, last, f", {text}")
         elif isinstance(pair[1], yaml.SequenceNode) and pair[1].value:
             column = pair[1].start_mark.column
-            self._insert_line(self._end_of(pair[1]), f"{' ' * column}- {text}")
+            self._insert_line(end_of(pair[1]), f"{' ' * column}- {text}")
         else:
-            self._cut(pair[0].end_mark.index, self._value_end(pair), f":\n{INDENT}- {text}")
-
-    @staticmethod
-    def _value_end(pair: tuple[yaml.Node, yaml.Node]) -> int:
-        """End of an empty value: of `[]`, or of the colon where nothing follows."""
-        key, value = pair
-        written = value.end_mark.index > value.start_mark.index
-        return int(value.end_mark.index) if written else int(key.end_mark.index) + 1
-
-
-def _outside(text: str) -> str:
-    """A range's text without what stands in brackets."""
-    found, depth = "", 0
-    for char in text:
-        depth += (char == "[") - (char == "]")
-        found += char if depth == 0 else ""
-    return found
+            self._cut(pair[0].end_mark.index, value_end(pair), f":\n{INDENT}- {text}")
 
 
 def read(config_dir: Path) -> NodesText:
@@ -289,29 +203,8 @@ def read(config_dir: Path) -> NodesText:
     return NodesText((config_dir / FILE).read_text(encoding="utf-8"))
 
 
-def write(config_dir: Path, text: str) -> list[Any]:
+def write(config_dir: Path, text: str) -> list[Mistake]:
     """Replace nodes.yml in one step; if the site has mistakes then, the old file comes back and they are returned."""
-    from rackloom.site.check import check_site  # noqa: PLC0415 - slow to load
+    from rackloom.site import edit  # noqa: PLC0415 - slow to load
 
-    path = config_dir / FILE
-    old = path.read_bytes()
-    _replace(path, text.encode("utf-8"))
-    mistakes: list[Any] = list(check_site(config_dir).mistakes)
-    if mistakes:
-        _replace(path, old)
-    return mistakes
-
-
-def _replace(path: Path, content: bytes) -> None:
-    mode = path.stat().st_mode & 0o7777
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    return edit.write(config_dir, {FILE: text})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rackloom.lifecycle.seen import Member
+from rackloom.lifecycle.seen import Member, Seen
 from rackloom.result import Problem, Table
 
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
@@ -77,6 +77,21 @@ def store_refusal(members: Sequence[Member], leaving: Iterable[str]) -> str:
             f"{quorum(len(staying))} have to be"
         )
     return ""
+
+
+def store_elsewhere(seen: Seen, groups: Mapping[str, Sequence[str]]) -> str:
+    """Why the site's files do not fit a living cluster's etcd, as a sentence; '' where they do, or nobody can tell."""
+    stores = groups.get("etcd", ())
+    for name in groups.get("kube_control_plane", ()):
+        host = seen.host(name)
+        if host.control_plane and ("etcd" in host.manifests) == bool(stores):
+            runs = "on the control-plane nodes" if stores else "on hosts of its own"
+            wants = f"on {some(stores)}" if stores else "on the control-plane nodes"
+            return f"etcd runs {runs} ({name} says so), and cluster.yml has it {wants}"
+    return ""
+
+
+STORE_CURE = "put cluster.yml back; the guide's page on etcd says how the data is moved"
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

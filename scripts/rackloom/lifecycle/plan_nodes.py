@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rackloom.lifecycle.plan import Plan, Step, some, store_refusal
+from rackloom.lifecycle.plan import STORE_CURE, Plan, Step, some, store_elsewhere, store_refusal
 from rackloom.lifecycle.seen import Cluster, Seen
 from rackloom.result import Problem
 
@@ -140,8 +140,8 @@ def _alive(wish: Removal, seen: Seen, nodes: Sequence[str]) -> list[Problem]:
 
 
 def _control_plane(wish: Removal, cluster: Cluster | None, seen: Seen, groups: Groups) -> list[Problem]:
-    masters = list(groups.get("kube_control_plane", ()))
-    of_kubernetes = {*masters, *groups.get("kube_node", ())}
+    masters, stores = list(groups.get("kube_control_plane", ())), groups.get("etcd", ())
+    of_kubernetes = {*masters, *stores, *groups.get("kube_node", ())}
     if cluster is None:
         if masters and of_kubernetes & set(wish.names):
             said = f"the API does not answer: {seen.trouble or 'no control-plane node could be asked'}"
@@ -164,7 +164,9 @@ def _control_plane(wish: Removal, cluster: Cluster | None, seen: Seen, groups: G
     elif said := store_refusal(cluster.members, wish.names):
         cure = "bring back the members that are not well, or restore a snapshot"
         found.append(_problem("quorum", said, cure))
-    if cluster.store_trouble and leaving:
+    if of_kubernetes & set(wish.names) and (said := store_elsewhere(seen, groups)):
+        found.append(_problem("store_elsewhere", said, STORE_CURE))
+    if cluster.store_trouble and (leaving or set(stores) & set(wish.names)):
         found.append(_problem("quorum", f"etcd could not be asked: {cluster.store_trouble}", "mend it first"))
     if not found and leaving and _even(wish, groups) and not wish.by and not wish.dead:
         left = len(set(masters) - set(wish.names))
@@ -190,7 +192,8 @@ def _taking_over(
         return [_problem("unknown_node", f"{wish.by} is not in nodes.yml", "write it there first", wish.by)]
     if wish.by in wish.names:
         return [_problem("same_node", f"{wish.by} cannot take its own place", "name another node")]
-    both = [group for group in OWN[:2] if {wish.by, wish.names[0]} <= set(groups.get(group, ()))]
+    taken = (*OWN[:2], "etcd")
+    both = [group for group in taken if {wish.by, wish.names[0]} <= set(groups.get(group, ()))]
     if both or (wish.by in known and wish.names[0] in known):
         cure = "name a node that does not serve Kubernetes yet"
         return [_problem("node_taken", f"{wish.by} is in Kubernetes already", cure, wish.by)]

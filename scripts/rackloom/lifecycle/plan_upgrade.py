@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rackloom.lifecycle.plan import Plan, Step, release, some
+from rackloom.lifecycle.plan import STORE_CURE, Plan, Step, release, some, store_elsewhere
 from rackloom.lifecycle.seen import Cluster, KubeNode, Seen
 from rackloom.result import Problem
 
@@ -77,6 +77,8 @@ def plan(wish: Wish, seen: Seen, groups: Mapping[str, Sequence[str]], records: R
         *_nodes(wish, seen, cluster, [*masters, *others]),
         *_store(cluster, seen, records),
     ]
+    if said := store_elsewhere(seen, groups):
+        refusals.append(_problem("store_elsewhere", said, STORE_CURE))
     wave = waves(wish.wave, len(others))
     if wave is None:
         refusals.append(
@@ -190,13 +192,17 @@ def _store(cluster: Cluster, seen: Seen, records: Records) -> list[Problem]:
         for member in cluster.members
         if not member.healthy or member.learner
     ]
-    for name in cluster.nodes:
+    members = [member.name for member in cluster.members if member.name not in cluster.nodes]
+    for name in (*cluster.nodes, *members):
         host = seen.host(name)
         versions = {key: host.installed[key] for key in ("containerd", "crio") if key in host.installed}
         if "etcd" in host.manifests:
             versions["etcd"] = host.manifests["etcd"]
+        if name in members and "etcd" in host.installed:
+            versions["etcd"] = host.installed["etcd"]
         # only what the node really uses counts, where it says so
-        runtime = cluster.nodes[name].runtime.partition("://")[0].replace("cri-o", "crio")
+        runtime = "" if name in members else cluster.nodes[name].runtime
+        runtime = runtime.partition("://")[0].replace("cri-o", "crio")
         for component, version in versions.items():
             if component in ("containerd", "crio") and runtime and component != runtime:
                 continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from rackloom.lifecycle import files, plan_nodes, plan_reboot, plan_upgrade
-from rackloom.lifecycle.look import Looked, Sink, look
+from rackloom.lifecycle.look import Sink, look
 from rackloom.lifecycle.plan import Plan, release
 from rackloom.lifecycle.plan_nodes import Move, Removal
 from rackloom.lifecycle.plan_upgrade import Records, Wish
@@ -27,6 +28,7 @@ UNITS = (
     "keepalived.service",
     "haproxy.service",
     "rackloom-etcd-snapshot.timer",
+    "rackloom-etcd.service",
     "containerd.service",
     "crio.service",
 )
@@ -35,7 +37,8 @@ PROGRAMS = ("kubeadm", "kubelet", "kubectl")
 PARTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 """Files and images that have the version of the release."""
 DRAIN_SECONDS = 600
-KUBE_GROUPS = ("kube_control_plane", "kube_node", "kube_api_balancer")
+KUBE_GROUPS = ("kube_control_plane", "kube_node", "kube_api_balancer", "etcd")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,21 @@ class _Stopped(Exception):
         self.done = done
 
 
+def _ends_early(command: Callable[P, Done]) -> Callable[P, Done]:
+    """Have a command give what the first part that did not end well has to say."""
+
+    @wraps(command)
+    def ended(*args: P.args, **kwargs: P.kwargs) -> Done:
+        try:
+            return command(*args, **kwargs)
+        except _Stopped as stopped:
+            return stopped.done
+
+    return ended
+
+
 class _Command:
-    """What the commands have in common: parts that run one after the other until one fails."""
+    """What the commands have in common: parts that follow one another until one does not end well."""
 
     def __init__(self, config_dir: Path, argv: Sequence[str], sink: Sink) -> None:
         self.config_dir = config_dir
@@ -92,6 +108,23 @@ class _Command:
         self.plan = Plan()
         self.runs: list[RunOutcome] = []
         self.told: list[str] = []
+
+    def look(
+        self, names: Sequence[str] = (), reboots: Callable[[Site], Sequence[str]] | None = None
+    ) -> tuple[Site, Seen]:
+        """What there is; ends the command where that cannot be seen."""
+        looked = look(self.config_dir, names, self.sink, reboots)
+        if looked.site is None:
+            raise _Stopped(self.refuse(looked.problems))
+        return looked.site, looked.seen
+
+    def means(self, plan: Plan, change: files.Change | None = None) -> None:
+        """Note what is to be done, and what becomes of the site's files; ends the command where it may not be."""
+        self.plan = plan
+        if plan.refusals:
+            raise _Stopped(self.refuse(plan.refusals))
+        if change is not None and (problems := files.rehearse(self.config_dir, change)):
+            raise _Stopped(self.refuse(problems))
 
     def play(
         self, kind: str, playbook: str, variables: Mapping[str, Any], stages: Sequence[str] = ()
@@ -148,36 +181,28 @@ def _watchers(site: Site, names: Sequence[str], before: Mapping[str, Sequence[st
 # --- Nodes that leave ----------------------------------------------------------------------
 
 
+@_ends_early
 def remove(config_dir: Path, wish: Removal, limits: Limits, sink: Sink, *, check: bool = False) -> Done:
     """Take nodes out; with `by`, put another one in the place of the first."""
     flag = [plan_nodes.DEAD_FLAG] if wish.dead else []
     words = ["nodes", "replace", wish.names[0], wish.by] if wish.by else ["nodes", "remove", *wish.names]
     command = _Command(config_dir, [*words, *flag, *limits.words()], sink)
-    looked = look(config_dir, [*wish.names, *([wish.by] if wish.by else [])], sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    site, seen = looked.site, looked.seen
+    site, seen = command.look([*wish.names, *([wish.by] if wish.by else [])])
     leaving = plan_nodes.remove(wish, seen, site.groups, list(site.nodes))
-    command.plan = leaving.plan
-    if leaving.plan.refusals:
-        return command.refuse(leaving.plan.refusals)
+    command.means(leaving.plan)
     change = files.removal(site, wish.names, leaving.stay, wish.by) if leaving.edit else files.nothing
-    if problems := files.rehearse(config_dir, change):
-        return command.refuse(problems)
+    command.means(leaving.plan, change)
     if check:
         return command.done()
-    try:
-        _leave(command, seen, wish.names, leaving, limits, site.groups)
-        command.write(change)
-        after = _site(config_dir) or site
-        hosts = _watchers(after, wish.names, site.groups)
-        limit = [*([wish.by] if wish.by else []), *hosts]
-        if leaving.edit and not wish.by:
-            # the site does not know the node any more; what is left is an ordinary deploy
-            command.argv = ("deploy", "--limit", ",".join(limit))
-        command.deploy(limit)
-    except _Stopped as stopped:
-        return stopped.done
+    _leave(command, seen, wish.names, leaving, limits, site.groups)
+    command.write(change)
+    after = _site(config_dir) or site
+    hosts = _watchers(after, wish.names, site.groups)
+    limit = [*([wish.by] if wish.by else []), *hosts]
+    if leaving.edit and not wish.by:
+        # the site does not know the node any more; what is left is an ordinary deploy
+        command.argv = ("deploy", "--limit", ",".join(limit))
+    command.deploy(limit)
     command.told += leaving.plan.notes
     return command.done()
 
@@ -223,50 +248,41 @@ def _leave(
 # --- Between Slurm and Kubernetes ----------------------------------------------------------
 
 
+@_ends_early
 def move(config_dir: Path, wish: Move, limits: Limits, sink: Sink, *, check: bool = False) -> Done:
     """Let a node serve the other scheduler."""
     command = _Command(config_dir, ["nodes", "move", wish.name, "--to", wish.to, *limits.words()], sink)
-    looked = look(config_dir, [wish.name], sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    site, seen = looked.site, looked.seen
+    site, seen = command.look([wish.name])
     moving = plan_nodes.move(wish, seen, site.groups, list(site.nodes))
-    command.plan = moving.plan
-    if moving.plan.refusals:
-        return command.refuse(moving.plan.refusals)
     change = files.moved(wish.name, wish.to)
-    if moving.edit and (problems := files.rehearse(config_dir, change)):
-        return command.refuse(problems)
+    command.means(moving.plan, change if moving.edit else None)
     if check or not moving.plan.steps:
         return command.done()
     own = (wish.name,)
-    try:
-        leaving = plan_nodes.Leaving(
-            moving.plan,
-            drain_slurm=own * moving.drain_slurm,
-            drain=own * moving.drain,
-            forget=own * moving.forget,
-        )
-        drained = replace(leaving, forget=())
-        _leave(command, seen, (), drained, limits, site.groups, reason="move")
-        if moving.edit:
-            command.write(change)
-        off = replace(leaving, drain_slurm=(), drain=(), reset=own * (moving.reset or moving.stop_slurm))
-        units = UNITS if wish.to == "slurm" else ("slurmd.service",)
-        _leave(command, seen, (), off, limits, site.groups, reason="move", units=units)
-        after = _site(config_dir) or site
-        command.deploy([wish.name, *_watchers(after, own, {**site.groups, **after.groups})])
-        controllers = list(after.groups.get("slurm_controller", ()))
-        command.play(
-            "serve", "serve.yml",
-            {
-                "serve_slurm": [wish.name] * (wish.to == "slurm"), "serve_controller": controllers[0],
-                "serve_kubernetes": [wish.name] * (wish.to == "kubernetes"), "serve_api": (*seen.apis, "")[0],
-            },
-        )  # fmt: skip
-        _both_say(command, wish)
-    except _Stopped as stopped:
-        return stopped.done
+    leaving = plan_nodes.Leaving(
+        moving.plan,
+        drain_slurm=own * moving.drain_slurm,
+        drain=own * moving.drain,
+        forget=own * moving.forget,
+    )
+    drained = replace(leaving, forget=())
+    _leave(command, seen, (), drained, limits, site.groups, reason="move")
+    if moving.edit:
+        command.write(change)
+    off = replace(leaving, drain_slurm=(), drain=(), reset=own * (moving.reset or moving.stop_slurm))
+    units = UNITS if wish.to == "slurm" else ("slurmd.service",)
+    _leave(command, seen, (), off, limits, site.groups, reason="move", units=units)
+    after = _site(config_dir) or site
+    command.deploy([wish.name, *_watchers(after, own, {**site.groups, **after.groups})])
+    controllers = list(after.groups.get("slurm_controller", ()))
+    command.play(
+        "serve", "serve.yml",
+        {
+            "serve_slurm": [wish.name] * (wish.to == "slurm"), "serve_controller": controllers[0],
+            "serve_kubernetes": [wish.name] * (wish.to == "kubernetes"), "serve_api": (*seen.apis, "")[0],
+        },
+    )  # fmt: skip
+    _both_say(command, wish)
     command.told.append(f"{wish.name} serves {wish.to}; both schedulers say so.")
     return command.done()
 
@@ -290,6 +306,7 @@ def _both_say(command: _Command, wish: Move) -> None:
 # --- Reboots -------------------------------------------------------------------------------
 
 
+@_ends_early
 def reboot(
     config_dir: Path, wish: plan_reboot.Wish, limits: Limits, sink: Sink, *, check: bool = False
 ) -> Done:
@@ -297,14 +314,9 @@ def reboot(
     wave = ["--wave", wish.wave] if wish.wave != "1" else []
     words = ["nodes", "reboot", *wish.names, *wave, *limits.words()]
     command = _Command(config_dir, [*words, *(["--needed"] if wish.needed else [])], sink)
-    looked = look(config_dir, (), sink, lambda site: plan_reboot.asked(wish, list(site.nodes)))
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    site, seen = looked.site, looked.seen
+    site, seen = command.look((), lambda site: plan_reboot.asked(wish, list(site.nodes)))
     found = plan_reboot.plan(wish, seen, site.groups, list(site.nodes))
-    command.plan = found.plan
-    if found.plan.refusals:
-        return command.refuse(found.plan.refusals)
+    command.means(found.plan)
     command.told += found.plan.notes
     if check:
         return command.done()
@@ -316,29 +328,25 @@ def reboot(
         "reboot_kubernetes": list(found.kubernetes), "reboot_timeout": limits.timeout,
         "reboot_cancel_jobs": limits.cancel_jobs, "reboot_delete_unmanaged": limits.delete_unmanaged,
     }  # fmt: skip
-    try:
-        if found.serve_slurm or found.serve_kubernetes:
-            command.play(
-                "serve", "serve.yml",
-                {
-                    "serve_slurm": list(found.serve_slurm), "serve_controller": controller,
-                    "serve_kubernetes": list(found.serve_kubernetes), "serve_api": api,
-                },
-            )  # fmt: skip
-        if found.nodes and not wish.needed:
-            command.play("reboot", "reboot.yml", variables, ["note"])
-            # from here on the nodes themselves know which are left
-            command.argv = (*words, "--needed")
-        if found.nodes:
-            outcome = command.play("reboot", "reboot.yml", variables, ["waves"])
-            command.told += [
-                f"{name} was rebooted and asks for it still: {'; '.join(why)}"
-                for name in found.nodes
-                if (why := (outcome.facts.get(name, {}).get("reboot") or {}).get("why"))
-            ]
-    except _Stopped as stopped:
-        return stopped.done
+    if found.serve_slurm or found.serve_kubernetes:
+        command.play(
+            "serve", "serve.yml",
+            {
+                "serve_slurm": list(found.serve_slurm), "serve_controller": controller,
+                "serve_kubernetes": list(found.serve_kubernetes), "serve_api": api,
+            },
+        )  # fmt: skip
+    if found.nodes and not wish.needed:
+        command.play("reboot", "reboot.yml", variables, ["note"])
+        # from here on the nodes themselves know which are left
+        command.argv = (*words, "--needed")
     if found.nodes:
+        outcome = command.play("reboot", "reboot.yml", variables, ["waves"])
+        command.told += [
+            f"{name} was rebooted and asks for it still: {'; '.join(why)}"
+            for name in found.nodes
+            if (why := (outcome.facts.get(name, {}).get("reboot") or {}).get("why"))
+        ]
         command.told.append(f"{len(found.nodes)} nodes were rebooted and serve again.")
     return command.done()
 
@@ -346,22 +354,16 @@ def reboot(
 # --- Upgrades ------------------------------------------------------------------------------
 
 
+@_ends_early
 def upgrade(config_dir: Path, wish: Wish, limits: Limits, sink: Sink, *, check: bool = False) -> Done:
     """Bring Kubernetes to another release, or go on with that."""
     argv = ["upgrade", "kubernetes", "--to", wish.release]
     argv += ["--wave", wish.wave] if wish.wave != "1" else []
     command = _Command(config_dir, [*argv, *limits.words()], sink)
-    looked = look(config_dir, (), sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    site, seen = looked.site, looked.seen
+    site, seen = command.look()
     found = plan_upgrade.plan(wish, seen, site.groups, records(config_dir, wish.release))
-    command.plan = found.plan
-    if found.plan.refusals:
-        return command.refuse(found.plan.refusals)
     change = files.release(wish.release)
-    if problems := files.rehearse(config_dir, change):
-        return command.refuse(problems)
+    command.means(found.plan, change)
     if check:
         return command.done()
     if not found.plan.steps:
@@ -379,19 +381,16 @@ def upgrade(config_dir: Path, wish: Wish, limits: Limits, sink: Sink, *, check: 
         "upgrade_wave": found.wave, "upgrade_timeout": limits.timeout,
         "upgrade_delete_unmanaged": limits.delete_unmanaged, "upgrade_stopped_at": stopped_at,
     }  # fmt: skip
-    try:
-        command.play("upgrade", "upgrade_kubernetes.yml", variables, ["prepare"])
-        command.write(change)
-        if found.control_plane:
-            command.play("upgrade", "upgrade_kubernetes.yml", variables, ["control_plane"])
-        if found.workers:
-            command.play("upgrade", "upgrade_kubernetes.yml", variables, ["workers"])
-        _all_run(command, wish, found.paused)
-        if not found.paused:
-            # kubeadm lays its own CoreDNS and settings out with each release
-            command.deploy(["kube_control_plane"], ["kubernetes"])
-    except _Stopped as stopped:
-        return stopped.done
+    command.play("upgrade", "upgrade_kubernetes.yml", variables, ["prepare"])
+    command.write(change)
+    if found.control_plane:
+        command.play("upgrade", "upgrade_kubernetes.yml", variables, ["control_plane"])
+    if found.workers:
+        command.play("upgrade", "upgrade_kubernetes.yml", variables, ["workers"])
+    _all_run(command, wish, found.paused)
+    if not found.paused:
+        # kubeadm lays its own CoreDNS and settings out with each release
+        command.deploy(["kube_control_plane"], ["kubernetes"])
     return command.done()
 
 
@@ -442,25 +441,21 @@ def records(config_dir: Path, wanted: str) -> Records:
 # --- Snapshots and the end -----------------------------------------------------------------
 
 
+@_ends_early
 def snapshot(config_dir: Path, path: Path, sink: Sink) -> Done:
     """Save everything that Kubernetes keeps into a file here."""
     command = _Command(config_dir, ["kubernetes", "snapshot", str(path)], sink)
-    looked = look(config_dir, (), sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    if not looked.seen.apis:
-        said = f"no control-plane node answers: {looked.seen.trouble or 'there is none'}"
+    _, seen = command.look()
+    if not seen.apis:
+        said = f"no control-plane node answers: {seen.trouble or 'there is none'}"
         return command.refuse(
             [Problem("no_api", said, "scheduled ones lie in /var/lib/rackloom/etcd of each of them")]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    variables = {"snapshot_file": str(path.absolute()), "snapshot_from": looked.seen.apis[0]}
-    try:
-        outcome = command.play("snapshot", "snapshot.yml", variables)
-    except _Stopped as stopped:
-        return stopped.done
+    variables = {"snapshot_file": str(path.absolute()), "snapshot_from": seen.apis[0]}
+    outcome = command.play("snapshot", "snapshot.yml", variables)
     path.chmod(0o600)
-    about = dict(outcome.facts.get(looked.seen.apis[0], {}).get("snapshot") or {})
+    about = dict(outcome.facts.get(seen.apis[0], {}).get("snapshot") or {})
     about["path"] = str(path)
     command.told.append(
         f"{path}: {about.get('keys', 0)} keys at revision {about.get('revision', 0)}, {about.get('size', 0)} bytes. "
@@ -473,6 +468,7 @@ REPLACE_FLAG = "--replace-the-running-cluster"
 ERASE_FLAG = "--erase-the-whole-cluster"
 
 
+@_ends_early
 def restore(
     config_dir: Path, path: Path, sink: Sink, *, replace_running: bool = False, check: bool = False
 ) -> Done:
@@ -482,67 +478,66 @@ def restore(
     )
     if not path.is_file():
         return command.refuse([Problem("no_file", f"there is no {path}", "name the file of a snapshot")])
-    looked = look(config_dir, (), sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    site, seen = looked.site, looked.seen
-    masters = list(site.groups["kube_control_plane"])
-    if problems := _may_not_restore(site, seen, masters, replace_running=replace_running):
+    site, seen = command.look()
+    masters, stores = list(site.groups["kube_control_plane"]), list(site.groups.get("etcd", ()))
+    if problems := _may_not_restore(site, seen, [*masters, *stores], replace_running=replace_running):
         return command.refuse(problems)
-    command.plan = plan_restore(masters, seen)
+    command.plan = plan_restore(masters, seen, stores)
     if check:
         return command.done()
-    variables = {"restore_file": str(path.absolute()), "restore_first": masters[0], "restore_nodes": masters}
-    try:
-        command.play("restore", "restore.yml", variables)
-        # the first alone: the others join it once the API is there with everything in it
-        command.deploy([masters[0]], ["kubernetes"])
-        forgotten = {"leave_reason": "restore", "leave_api": masters[0], "leave_forget": masters[1:]}
-        command.play("restore", "leave.yml", forgotten)
-        command.deploy(
-            [name for name in ("kube_control_plane", "kube_api_balancer") if site.groups.get(name)],
-            ["kubernetes"],
-        )
-    except _Stopped as stopped:
-        return stopped.done
+    variables = {
+        "restore_file": str(path.absolute()), "restore_first": (stores or masters)[0],
+        "restore_nodes": [*masters, *stores], "restore_begins": [masters[0]] if stores else [],
+    }  # fmt: skip
+    command.play("restore", "restore.yml", variables)
+    # the first alone: the others join it once the API is there with everything in it
+    command.deploy([masters[0], *(["etcd"] if stores else [])], ["kubernetes"])
+    forgotten = {"leave_reason": "restore", "leave_api": masters[0], "leave_forget": masters[1:]}
+    command.play("restore", "leave.yml", forgotten)
+    command.deploy(
+        [name for name in ("kube_control_plane", "kube_api_balancer") if site.groups.get(name)],
+        ["kubernetes"],
+    )
     command.told.append(
         "The control plane has what the snapshot had. Next: rackloom deploy, rackloom validate kubernetes"
     )
     return command.done()
 
 
-def plan_restore(masters: Sequence[str], seen: Seen) -> Plan:
-    """The steps of a restore."""
+def plan_restore(masters: Sequence[str], seen: Seen, stores: Sequence[str] = ()) -> Plan:
+    """The steps of a restore. `stores`: the hosts of etcd, where it is not on the control-plane nodes."""
     from rackloom.lifecycle.plan import Step  # noqa: PLC0415
 
-    steps = [Step("look at the snapshot", masters[0])]
+    first, *others = [*stores, *masters]
+    steps = [Step("look at the snapshot", first)]
     steps += [
         Step(
-            "take the control plane off the node",
+            "stop etcd" if name in stores else "take the control plane off the node",
             name,
             "its etcd's data is kept aside" if seen.host(name).store else "",
         )
-        for name in masters
+        for name in (*masters, *stores)
     ]
-    steps.append(Step("lay the snapshot out, begin with it", masters[0], "the API is never seen without it"))
-    steps += [Step("join", name) for name in masters[1:]]
+    steps.append(Step("lay the snapshot out, begin with it", first, "the API is never seen without it"))
+    steps += [
+        Step("begin with what etcd holds" if stores and name == masters[0] else "join", name)
+        for name in others
+    ]
     return Plan(tuple(steps))
 
 
 def _may_not_restore(
-    site: Site, seen: Seen, masters: Sequence[str], *, replace_running: bool
+    site: Site, seen: Seen, needed: Sequence[str], *, replace_running: bool
 ) -> list[Problem]:
-    if not masters:
+    if not site.groups["kube_control_plane"]:
         return [
             Problem("no_service", "this site has no Kubernetes", "name kube_control_plane under services")
         ]
-    if site.groups.get("etcd"):
-        return [Problem("external_etcd", "etcd has nodes of its own here", "restore it by its own tools")]
     found = [
         Problem(
             "unreachable", f"{name} does not answer on SSH", "see that it is on, or replace it in cluster.yml"
         )
-        for name in masters
+        for name in needed
         if not seen.host(name).reachable
     ]
     if seen.cluster is not None and not replace_running:
@@ -551,13 +546,12 @@ def _may_not_restore(
     return found
 
 
+@_ends_early
 def reset(config_dir: Path, sink: Sink, *, erase: bool, check: bool = False) -> Done:
     """Take Kubernetes off all nodes of the site."""
     command = _Command(config_dir, ["kubernetes", "reset", *([ERASE_FLAG] if erase else [])], sink)
-    looked: Looked = look(config_dir, (), sink)
-    if looked.site is None:
-        return command.refuse(looked.problems)
-    hosts = [name for group in KUBE_GROUPS for name in looked.site.groups.get(group, ())]
+    site, seen = command.look()
+    hosts = [name for group in KUBE_GROUPS for name in site.groups.get(group, ())]
     hosts = list(dict.fromkeys(hosts))
     if not hosts:
         return command.refuse(
@@ -573,19 +567,16 @@ def reset(config_dir: Path, sink: Sink, *, erase: bool, check: bool = False) -> 
     command.plan = Plan(tuple(Step("take Kubernetes off the node", name) for name in hosts))
     if check:
         return command.done()
-    try:
-        if looked.seen.apis:
-            folder = config_dir / "snapshots"
-            file = folder / "before-reset.db"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            variables = {"snapshot_file": str(file.absolute()), "snapshot_from": looked.seen.apis[0]}
-            command.play("snapshot", "snapshot.yml", variables)
-            file.chmod(0o600)
-            command.told.append(f"What it kept is in {file}.")
-        units = [unit for unit in UNITS if unit != "slurmd.service"]
-        command.play("reset", "reset.yml", {"erase_the_whole_cluster": True, "reset_units": units})
-    except _Stopped as stopped:
-        return stopped.done
+    if seen.apis:
+        folder = config_dir / "snapshots"
+        file = folder / "before-reset.db"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        variables = {"snapshot_file": str(file.absolute()), "snapshot_from": seen.apis[0]}
+        command.play("snapshot", "snapshot.yml", variables)
+        file.chmod(0o600)
+        command.told.append(f"What it kept is in {file}.")
+    units = [unit for unit in UNITS if unit != "slurmd.service"]
+    command.play("reset", "reset.yml", {"erase_the_whole_cluster": True, "reset_units": units})
     command.told.append(
         "Kubernetes is gone. `rackloom deploy` makes a new, empty one as long as cluster.yml names its nodes."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .check_addons import check_addons
 from .check_cluster import check_cluster, resolve_services
 from .check_gpu import check_gpu
 from .check_kube_gpu import check_kube_gpu
@@ -92,6 +93,7 @@ def check_site(config_dir: Path | str) -> CheckResult:
         check_kubernetes(ctx)
         check_gpu(ctx)
         check_kube_gpu(ctx)
+        check_addons(ctx)
         check_queueing(ctx)
         check_monitoring(ctx)
         check_logging(ctx)

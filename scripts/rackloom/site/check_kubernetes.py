@@ -12,7 +12,7 @@ from .context import Context
 from .groups import LISTS
 from .mistakes import Path as Where
 from .mistakes import suggest
-from .models_kubernetes import ADDONS, API_PORT, NEEDS_POOL, Kubernetes
+from .models_kubernetes import ADDONS, API_PORT, KUBE_VIP, NEEDS_POOL, OURS, Kubernetes
 from .ranges import fold_sorted
 from .support import minor, support, too_old
 from .versions import FILE, KUBERNETES, Record, Versions, VersionsError
@@ -63,7 +63,12 @@ ARGUMENTS_OWN = {
         *("root-ca-file", "cluster-signing-cert-file", "cluster-signing-key-file", "node-cidr-mask-size"),
     },
     "scheduler": {"kubeconfig"},
-    "etcd": {"data-dir", "name", "initial-cluster", "initial-cluster-state", "listen-client-urls"},
+    "etcd": {
+        *("data-dir", "name", "config-file", "initial-cluster", "initial-cluster-state"),
+        *("listen-client-urls", "advertise-client-urls", "listen-peer-urls", "initial-advertise-peer-urls"),
+        *("client-cert-auth", "cert-file", "key-file", "trusted-ca-file"),
+        *("peer-client-cert-auth", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file"),
+    },
 }
 """Arguments of the control plane that follow from elsewhere."""
 LABELS_OWN = {"kubernetes.io/hostname", "kubernetes.io/arch", "kubernetes.io/os"}
@@ -71,6 +76,7 @@ RESERVED_USERS = {"kubernetes-admin", "kubernetes-super-admin"}
 
 CONTROL_PLANE_IMAGES = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler")
 OTHER_IMAGES = ("registry.k8s.io/coredns/coredns", "registry.k8s.io/etcd", "registry.k8s.io/pause")
+KUBE_VIP_IMAGE = "ghcr.io/kube-vip/kube-vip"
 RELEASE_FILES = (KUBERNETES, "kubelet", "kubectl")
 RUNTIME_FILES = {"containerd": ("containerd", "runc", "cni-plugins", "crictl"), "crio": ("crio", "crictl")}
 
@@ -153,11 +159,17 @@ class KubernetesCheck:
                 "Remove it from one. Without a node in kube_node, the control plane carries the pods itself."
             )
             self.say(where, both[0], message, cure, "in-two-groups")
-        if self.ctx.groups[STORE]:
-            message = "A store apart from the control-plane nodes is not made yet."
-            cure = "Remove it: etcd runs on the control-plane nodes."
-            where = ("services", STORE)
-            self.say(where, self.ctx.cluster_file.services.get(STORE), message, cure, "external-etcd")
+        for group, nodes, why in (
+            (CONTROL_PLANE, self.control_plane, "Without hosts in etcd, it runs on the control-plane nodes."),
+            (WORKER, self.workers, "Its disk and its memory are nothing to share with pods."),
+        ):
+            both = sorted(set(self.ctx.groups[STORE]) & set(nodes))
+            if both:
+                message = (
+                    f"{fold_sorted(both)} is in {STORE} and in {group}; etcd has hosts of its own, or none."
+                )
+                cure = f"Remove it from one. {why}"
+                self.say(("services", STORE), both[0], message, cure, "in-two-groups")
 
     def _labels(self) -> None:
         for part in [
@@ -313,6 +325,12 @@ class KubernetesCheck:
         if endpoint.kind == "external" and balancers:
             message = f"{BALANCER} has hosts, and the endpoint is kept up by somebody else (`by: external`)."
             self.say(("services", BALANCER), balancers, message, "Remove one of the two.", "no-balancer")
+        if endpoint.kind == KUBE_VIP and balancers:
+            message = (
+                f"{BALANCER} has hosts, and kube-vip keeps the endpoint up, which has no balancer behind it."
+            )
+            cure = "Remove one of the two; keepalived and HAProxy are `by: keepalived`."
+            self.say(("services", BALANCER), balancers, message, cure, "no-balancer")
         trouble = self._address_trouble(ipaddress.ip_address(endpoint.address), spans)
         if trouble is not None:
             self._at(where, endpoint.address, *trouble)
@@ -320,7 +338,7 @@ class KubernetesCheck:
 
     def _address_trouble(self, address: f.IpAddress, spans: list[Span]) -> tuple[str, str, str] | None:
         """(message, cure, code) of the first thing wrong with the endpoint's address."""
-        ours = self.kubernetes.endpoint.kind == "keepalived"
+        ours = self.kubernetes.endpoint.kind in OURS
         owner = self.addresses.get(address, "")
         if owner and (ours or owner in self.control_plane):
             cure = "Choose an address that no machine has: it moves between them."
@@ -352,8 +370,12 @@ class KubernetesCheck:
         return None
 
     def _port(self, balancers: list[str]) -> None:
-        """HAProxy shares its host with others."""
+        """HAProxy shares its host with others; behind kube-vip there is nothing but the API servers."""
         endpoint = self.kubernetes.endpoint
+        if endpoint.kind == KUBE_VIP and endpoint.real_port != API_PORT:
+            message = f"Nobody listens at port {endpoint.real_port}: kube-vip moves an address, and no port."
+            cure = f"Leave it out: it is that of the API servers, {API_PORT}."
+            self._at((*TOP, "endpoint", "port"), endpoint.port, message, cure, "bad-port")
         if endpoint.kind != "keepalived":
             return
         taken: dict[int, str] = {}
@@ -464,7 +486,8 @@ class KubernetesCheck:
         for name in CONTROL_PLANE_IMAGES:
             whole = f"registry.k8s.io/{name}"
             yield "image", whole, held.find("image", whole, release)
-        for name in OTHER_IMAGES:
+        moved = [KUBE_VIP_IMAGE] if self.kubernetes.endpoint.kind == KUBE_VIP else []
+        for name in (*OTHER_IMAGES, *moved):
             yield "image", name, held.find("image", name, release) or held.find("image", name)
 
     def _charts(self, held: Versions) -> list[Record]:
@@ -503,6 +526,8 @@ class KubernetesCheck:
         store = held.find("image", "registry.k8s.io/etcd", release) or held.find(
             "image", "registry.k8s.io/etcd"
         )
+        if self.ctx.groups[STORE]:
+            store = held.find("file", "etcd")
         oldest = too_old(release, "etcd", store.version) if store else ""
         if store and oldest:
             message = f"Kubernetes {release} does not work with etcd {store.version}."

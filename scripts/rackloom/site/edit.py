@@ -1,14 +1,11 @@
 """cluster.yml changed as a person would: only the words that are concerned, with all comments where they were.
 
-YAML's own marks say where each key and value stands in the text; edits are cuts of that text. A change is written whole
-or not at all: where the site would have mistakes with it, everything stays as it was.
+A change is written whole or not at all: where the site would have mistakes with it, everything stays as it was.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,9 +17,19 @@ from .groups import LISTS
 from .mistakes import Mistake
 from .ranges import RangeError, expand, fold, fold_sorted
 from .resolved import Site
+from .yaml_text import (
+    INDENT,
+    EditError,
+    YamlText,
+    end_of,
+    outside,
+    quoted,
+    replace_file,
+    value_end,
+    written,
+)
 
 FILE = "cluster.yml"
-INDENT = "  "
 SLURM, KUBERNETES = "slurm", "kubernetes"
 SERVES: Mapping[str, str] = {SLURM: "slurm_node", KUBERNETES: "kube_node"}
 """What a node can be moved to, and the group in which it then is."""
@@ -30,127 +37,10 @@ _PLACES = (("slurm", "partitions", "nodes"), ("slurm", "topology", "nodes"))
 """Lists of things that name nodes: section, list, key."""
 
 
-class EditError(ValueError):
-    """The file is written in a way that a program had better not touch. `cure` says what to write by hand."""
-
-    def __init__(self, message: str, cure: str) -> None:
-        super().__init__(message)
-        self.cure = cure
-
-
-class YamlText:
-    """The text of one file. Each change is made at once, so that the next one meets the file as it would be."""
-
-    file = FILE
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._compose()
-
-    def _compose(self) -> None:
-        root = yaml.compose(self.text, Loader=yaml.SafeLoader)
-        if not isinstance(root, yaml.MappingNode):
-            raise EditError(f"{self.file} holds no `key: value` lines.", "Run `rackloom check`.")
-        self.root = root
-
-    def _cut(self, start: int, end: int, new: str) -> None:
-        self.text = self.text[:start] + new + self.text[end:]
-        self._compose()
-
-    # ------------------------------------------------------------ looking
-
-    @staticmethod
-    def _pair(node: yaml.Node, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-        for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(name, yaml.ScalarNode) and name.value == key:
-                return name, value
-        return None
-
-    def _at(self, *keys: str) -> tuple[yaml.Node, yaml.Node] | None:
-        """Key and value at a path of keys."""
-        node: yaml.Node = self.root
-        pair = None
-        for key in keys:
-            pair = self._pair(node, key)
-            if pair is None:
-                return None
-            node = pair[1]
-        return pair
-
-    # ------------------------------------------------------------ changing
-
-    def set_text(self, keys: Sequence[str], value: str) -> None:
-        """Write one value at a path of keys, the last of which may be new. Raises EditError."""
-        pair = self._at(*keys)
-        if pair is not None and isinstance(pair[1], yaml.ScalarNode):
-            if _written(pair[1]):
-                self._cut(pair[1].start_mark.index, pair[1].end_mark.index, _quoted(value))
-            else:
-                self._cut(pair[0].end_mark.index, _value_end(pair), f": {_quoted(value)}")
-            return
-        if pair is not None:
-            line = pair[0].start_mark.line + 1
-            raise EditError(f"{'.'.join(keys)} in line {line} of {self.file} is no text.", "Mend it by hand.")
-        above = self._at(*keys[:-1])
-        if above is not None and isinstance(above[1], yaml.MappingNode) and above[1].value:
-            self._add_key(above[1], keys[-1], _quoted(value), first=True)
-        elif above is not None:
-            self._cut(above[0].end_mark.index, _value_end(above), f":\n{INDENT}{keys[-1]}: {_quoted(value)}")
-        else:
-            self._append(f"{keys[0]}:\n{INDENT}{keys[-1]}: {_quoted(value)}")
-
-    def set_yaml(self, section: str, key: str, value: str) -> None:
-        """Write a value, which is YAML of one line, under a key of a section, in the place of what is there."""
-        pair = self._at(section, key)
-        above = self._at(section)
-        if pair is not None:
-            start = pair[1].start_mark.index if _written(pair[1]) else 0
-            block = getattr(pair[1], "flow_style", True) is False
-            end = _end_of(pair[1]) + 1 if _written(pair[1]) else _value_end(pair)
-            if start and not block:
-                self._cut(start, end, value)
-            else:
-                self._cut(pair[0].end_mark.index, end, f": {value}")
-        elif above is None:
-            self._append(f"{section}:\n{INDENT}{key}: {value}")
-        elif isinstance(above[1], yaml.MappingNode) and above[1].value:
-            self._add_key(above[1], key, value)
-        else:
-            self._cut(above[0].end_mark.index, _value_end(above), f":\n{INDENT}{key}: {value}")
-
-    def _add_key(self, node: yaml.MappingNode, key: str, text: str, *, first: bool = False) -> None:
-        """A further key behind the last one of a mapping, or before the first."""
-        if node.flow_style:
-            if first:
-                start = node.value[0][0].start_mark.index
-                self._cut(start, start, f"{key}: {text}, ")
-                return
-            body = self.text[: node.end_mark.index - 1].rstrip().removesuffix(",")
-            self._cut(len(body), len(body), f", {key}: {text}")
-            return
-        begin, last = node.value[0][0], node.value[-1][1]
-        column = begin.start_mark.column
-        if first:
-            start = begin.start_mark.index
-            self._cut(start, start, f"{key}: {text}\n{' ' * column}")
-        else:
-            self._insert_line(_end_of(last), f"{' ' * column}{key}: {text}")
-
-    def _append(self, lines: str) -> None:
-        end = "" if self.text.endswith("\n") else "\n"
-        self._cut(len(self.text), len(self.text), f"{end}\n{lines}\n")
-
-    def _insert_line(self, after: int, line: str) -> None:
-        """A new line behind the one in which position `after` is."""
-        stop = self.text.find("\n", after)
-        if stop < 0:
-            self._cut(len(self.text), len(self.text), f"\n{line}\n")
-        else:
-            self._cut(stop, stop, f"\n{line}")
-
-
 class ClusterText(YamlText):
     """The text of cluster.yml."""
+
+    file = FILE
 
     # ------------------------------------------------------------ looking
 
@@ -190,18 +80,18 @@ class ClusterText(YamlText):
                 self._put(item, folded)
                 return
         value = pair[1]
-        if isinstance(value, yaml.ScalarNode) and _written(value):
+        if isinstance(value, yaml.ScalarNode) and written(value):
             self._cut(
-                value.start_mark.index, value.end_mark.index, f"[{_kept(self.text, value)}, {_quoted(name)}]"
+                value.start_mark.index, value.end_mark.index, f"[{_kept(self.text, value)}, {quoted(name)}]"
             )
         elif items and getattr(value, "flow_style", False):
             end = items[-1].end_mark.index
-            self._cut(end, end, f", {_quoted(name)}")
+            self._cut(end, end, f", {quoted(name)}")
         elif items:
             column = value.start_mark.column
-            self._insert_line(items[-1].end_mark.index - 1, f"{' ' * column}- {_quoted(name)}")
+            self._insert_line(items[-1].end_mark.index - 1, f"{' ' * column}- {quoted(name)}")
         else:
-            self._cut(pair[0].end_mark.index, _value_end(pair), f": [{_quoted(name)}]")
+            self._cut(pair[0].end_mark.index, value_end(pair), f": [{quoted(name)}]")
 
     def forget(self, name: str) -> None:
         """Take a node out of everything that names it. Raises EditError."""
@@ -251,7 +141,7 @@ class ClusterText(YamlText):
             if rest:
                 self._put(item, fold(rest))
             elif len(items) == 1:
-                end = _value_end(pair) if value is item else _end_of(value) + 1
+                end = value_end(pair) if value is item else end_of(value) + 1
                 self._cut(pair[0].end_mark.index, end, ": []")
             elif getattr(value, "flow_style", False):
                 self._drop_from_flow(items, index)
@@ -271,18 +161,18 @@ class ClusterText(YamlText):
 
     def _put(self, item: yaml.ScalarNode, text: str) -> None:
         """Another text in the place of an item, quoted as the old one was."""
-        quoted = json.dumps(text) if item.style in ('"', "'") else _quoted(text)
-        self._cut(item.start_mark.index, item.end_mark.index, quoted)
+        new = json.dumps(text) if item.style in ('"', "'") else quoted(text)
+        self._cut(item.start_mark.index, item.end_mark.index, new)
 
     def _add_group(self, group: str, name: str) -> None:
         pair = self._at("services")
-        text = f"[{_quoted(name)}]"
+        text = f"[{quoted(name)}]"
         if pair is None:
             self._append(f"services:\n{INDENT}{group}: {text}")
         elif isinstance(pair[1], yaml.MappingNode) and pair[1].value:
             self._add_key(pair[1], group, text)
         else:
-            self._cut(pair[0].end_mark.index, _value_end(pair), f":\n{INDENT}{group}: {text}")
+            self._cut(pair[0].end_mark.index, value_end(pair), f":\n{INDENT}{group}: {text}")
 
 
 def _items(value: yaml.Node) -> list[yaml.ScalarNode]:
@@ -304,51 +194,13 @@ def _folded_in(text: str, name: str) -> str:
     if not names or text in LISTS:
         return ""
     folded = fold_sorted([*names, name])
-    return folded if len(_outside(folded).split(",")) == len(_outside(fold_sorted(names)).split(",")) else ""
-
-
-def _outside(text: str) -> str:
-    """A range's text without what stands in brackets."""
-    found, depth = "", 0
-    for char in text:
-        depth += (char == "[") - (char == "]")
-        found += char if depth == 0 else ""
-    return found
-
-
-def _quoted(value: str) -> str:
-    """A value as YAML that stays text in brackets and outside of them."""
-    plain = value[:1].isalpha() and all(char.isalnum() or char in "_-" for char in value)
-    numbers = value.count(".") == 2 and value.replace(".", "").isdigit()
-    words = {"true", "false", "yes", "no", "on", "off", "null", "none", "y", "n"}
-    return value if (plain or numbers) and value.lower() not in words else json.dumps(value)
+    return folded if len(outside(folded).split(",")) == len(outside(fold_sorted(names)).split(",")) else ""
 
 
 def _kept(text: str, node: yaml.Node) -> str:
     """A scalar as it stands in the text, quoted where it has to be once it is in brackets."""
     written = text[node.start_mark.index : node.end_mark.index]
-    return written if written[:1] in "\"'" else _quoted(str(node.value))
-
-
-def _written(node: yaml.Node) -> bool:
-    return bool(node.end_mark.index > node.start_mark.index)
-
-
-def _value_end(pair: tuple[yaml.Node, yaml.Node]) -> int:
-    """End of a value; of the colon where nothing follows."""
-    key, value = pair
-    return int(value.end_mark.index) if _written(value) else int(key.end_mark.index) + 1
-
-
-def _end_of(node: yaml.Node) -> int:
-    """Where the last word of a node ends. A block collection's own mark lies behind the comments below it."""
-    if isinstance(node, yaml.ScalarNode) or (isinstance(node, yaml.CollectionNode) and node.flow_style):
-        return max(int(node.end_mark.index) - 1, int(node.start_mark.index))
-    if isinstance(node, yaml.MappingNode) and node.value:
-        return _end_of(node.value[-1][1])
-    if isinstance(node, yaml.SequenceNode) and node.value:
-        return _end_of(node.value[-1])
-    return int(node.start_mark.index)
+    return written if written[:1] in "\"'" else quoted(str(node.value))
 
 
 # ---------------------------------------------------------------- a site's files
@@ -371,7 +223,7 @@ def write(
     try:
         for name, content in new.items():
             if content != old[name]:
-                _replace(config_dir / name, content)
+                replace_file(config_dir / name, content)
         checked = check_site(config_dir)
     except BaseException:
         _restore(config_dir, old)
@@ -450,19 +302,4 @@ def _site(config_dir: Path, name: str) -> Site:
 def _restore(config_dir: Path, old: Mapping[str, bytes]) -> None:
     for name, content in old.items():
         if (config_dir / name).read_bytes() != content:
-            _replace(config_dir / name, content)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    mode = path.stat().st_mode & 0o7777
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            replace_file(config_dir / name, content)

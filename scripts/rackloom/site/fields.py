@@ -589,7 +589,7 @@ PartSize = Annotated[
 
 # ---------------------------------------------------------------- Kubernetes
 
-EndpointBy = choice("keepalived", "external")
+EndpointBy = choice("keepalived", "kube-vip", "external")
 PodPlugin = choice("flannel", "calico", "cilium")
 FlannelBackend = choice("vxlan", "host-gw", "wireguard")
 Runtime = choice("containerd", "crio")

@@ -9,7 +9,7 @@ from typing import Any
 from . import versions
 from .kube_gpu_vars import gpu_labels, kube_gpu_vars
 from .mirror_vars import CA_FILE, closed, places
-from .models_kubernetes import API_PORT
+from .models_kubernetes import API_PORT, KUBE_VIP
 from .queueing_vars import queueing_vars, with_gangs
 from .resolved import Node, Site
 from .versions import KUBERNETES, Versions
@@ -18,6 +18,8 @@ GROUP = "kubernetes"
 CONTROL_PLANE = "kube_control_plane"
 WORKER = "kube_node"
 BALANCER = "kube_api_balancer"
+STORE = "etcd"
+STORE_PORT = 2379
 RUNTIMES = ("containerd", "crio")
 
 REGISTRY = "registry.k8s.io"
@@ -86,6 +88,10 @@ def kubernetes_vars(site: Site) -> KubernetesVars:
                 "kube_worker_labels": labels(site, node),
                 "kube_worker_taints": taints(site, node),
             }
+    if site.groups[STORE]:
+        groups[STORE] = _store(site)
+        for node in site.group(STORE):
+            hosts[node.name] = {**hosts.get(node.name, {}), "etcd_address": node.address}
     if site.groups[BALANCER]:
         groups[BALANCER] = _balancers(site)
         for name, own in _balancer_hosts(site).items():
@@ -140,12 +146,18 @@ def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
         return {"repository": record.name.rpartition("/")[0], "tag": record.version}
 
     network = kubernetes.network
+    moved = _moved_by_kube_vip(site)
     return {
+        **(_kube_vip(site, moved) if moved else {}),
         "kube_control_plane_release": wanted,
         "kube_control_plane_endpoint": f"{place}:{port}",
         "kube_control_plane_runtime": kubernetes.runtime,
         "kube_control_plane_members": [
             {"name": node.name, "address": node.address} for node in site.group(CONTROL_PLANE)
+        ],
+        "kube_control_plane_store": [
+            f"https://{f'[{node.address}]' if ':' in node.address else node.address}:{STORE_PORT}"
+            for node in site.group(STORE)
         ],
         "kube_control_plane_nodes": [
             {
@@ -194,6 +206,20 @@ def _control_plane(site: Site, held: Versions, wanted: str) -> Vars:
     }
 
 
+def _moved_by_kube_vip(site: Site) -> str:
+    """The endpoint's address, where kube-vip keeps it up."""
+    told = site.cluster.kubernetes.endpoint
+    return told.address if told.kind == KUBE_VIP else ""
+
+
+def _kube_vip(site: Site, moved: str) -> Vars:
+    found: Vars = {"kube_vip_address": moved, "kube_control_plane_hold": moved}
+    if len(site.group(CONTROL_PLANE)) == 1:
+        # nobody else could take it while the one API server starts anew
+        found["kube_vip_lease"] = {"duration": 120, "renew": 100, "retry": 2}
+    return found
+
+
 def _all_taints(site: Site, node: Node) -> list[str]:
     """With the one that keeps pods off the control plane, where there are other nodes for them."""
     keeps_off = site.groups[WORKER] and node.name in site.groups[CONTROL_PLANE]
@@ -202,7 +228,13 @@ def _all_taints(site: Site, node: Node) -> list[str]:
 
 def _control_plane_host(site: Site, node: Node) -> Vars:
     full = f"{node.name}.{site.cluster.domain}"
+    moved = _moved_by_kube_vip(site)
+    vip: Vars = {
+        "kube_vip_node_address": node.address,
+        "kube_vip_peers": [other.address for other in site.group(CONTROL_PLANE) if other.name != node.name],
+    }
     return {
+        **(vip if moved else {}),
         "kube_control_plane_address": node.address,
         "kube_control_plane_names": list(
             dict.fromkeys([endpoint(site)[0], node.name, full, "localhost", "127.0.0.1"])
@@ -210,6 +242,21 @@ def _control_plane_host(site: Site, node: Node) -> Vars:
         "kube_control_plane_labels": labels(site, node),
         "kube_control_plane_taints": _all_taints(site, node),
     }
+
+
+def _store(site: Site) -> Vars:
+    """Hosts of etcd; its settings are the same as beside the API servers."""
+    kubernetes = site.cluster.kubernetes
+    return {
+        "etcd_members": [{"name": node.name, "address": node.address} for node in site.group(STORE)],
+        "etcd_settings": dict(kubernetes.settings.etcd),
+        "etcd_snapshots": kubernetes.snapshots.model_dump(),
+    }
+
+
+def store_hosts(site: Site) -> list[str]:
+    """Where etcd runs: on hosts of its own, or beside the API servers."""
+    return list(site.groups[STORE] or site.groups[CONTROL_PLANE])
 
 
 def _workers(site: Site) -> Vars:

@@ -14,8 +14,11 @@ from .part import Count, Part
 API_PORT = 6443
 BALANCER_PORT = 7443
 """HAProxy stands on the same hosts as the API servers, and those take 6443 on every address; 8443 is the mirror's."""
+KUBE_VIP: Literal["kube-vip"] = "kube-vip"
+OURS = ("keepalived", KUBE_VIP)
+"""Who keeps up an endpoint's address on nodes of the site."""
 
-EndpointKind = Literal["own", "keepalived", "external"]
+EndpointKind = Literal["own", "keepalived", "kube-vip", "external"]
 Port = Annotated[int, f.NoBool, Field(ge=0, le=65535)]
 
 
@@ -26,24 +29,41 @@ class AddonInfo(NamedTuple):
     default: bool = False
     chart: str = ""
     """The record of the chart that it is installed from, if it is from one."""
+    options: tuple[str, ...] | None = None
+    """What its values may hold, where it is not from a chart."""
 
 
 ADDONS: dict[str, AddonInfo] = {
     "metrics_server": AddonInfo(
         "CPU and memory in use: kubectl top, autoscaling", default=True, chart="metrics-server"
     ),
-    "local_path": AddonInfo("volumes on the node's own disk; the default storage class", default=True),
-    "nfs": AddonInfo("volumes on an NFS server"),
+    "local_path": AddonInfo(
+        "volumes on the node's own disk; the default storage class",
+        default=True,
+        options=("path", "class", "default", "reclaim"),
+    ),
+    "nfs": AddonInfo(
+        "volumes on an NFS server",
+        options=("server", "path", "class", "default", "reclaim", "archive", "mount_options"),
+    ),
     "metallb": AddonInfo(
         "addresses for LoadBalancer services; on by itself where there is a pool", chart="metallb"
     ),
-    "gateway": AddonInfo("Gateway API with a controller"),
+    "gateway": AddonInfo(
+        "Gateway API with a controller", options=("replicas", "class", "service", "address")
+    ),
     "cert_manager": AddonInfo("certificates for workloads", chart="cert-manager"),
-    "headlamp": AddonInfo("dashboard"),
-    "node_problem_detector": AddonInfo("trouble of nodes as conditions and events"),
-    "kube_state_metrics": AddonInfo("metrics of objects; on by itself where there is a Prometheus"),
+    "headlamp": AddonInfo("dashboard", options=("replicas", "service", "base_url")),
+    "node_problem_detector": AddonInfo("trouble of nodes as conditions and events", options=("monitors",)),
+    "kube_state_metrics": AddonInfo(
+        "metrics of objects; on by itself where there is a Prometheus", options=("reader", "resources")
+    ),
     "kueue": AddonInfo("queues with quotas for jobs; on by itself where there are queues", chart="kueue"),
     "volcano": AddonInfo("a second scheduler, for jobs that start whole or not at all", chart="volcano"),
+    "mpi_operator": AddonInfo("jobs of MPI over several pods", options=("replicas",)),
+    "trainer": AddonInfo(
+        "training jobs over several pods, by Kubeflow Trainer with JobSet", chart="kubeflow-trainer"
+    ),
     "kuberay": AddonInfo("Ray: clusters, jobs and services", chart="kuberay-operator"),
     "jupyterhub": AddonInfo("notebooks for many people", chart="jupyterhub"),
 }
@@ -61,8 +81,9 @@ class Endpoint(Part):
     port: Port = Field(0, description="0 = 6443; with keepalived 7443")
     by: f.EndpointBy = Field(
         "",
-        description="keepalived: it moves between the control-plane nodes, HAProxy behind it; external: a load "
-        "balancer of yours has it; left out: keepalived once there is an address",
+        description="keepalived: it moves between the control-plane nodes, HAProxy behind it; kube-vip: it moves "
+        "between them, with no balancer behind it; external: a load balancer of yours has it; left out: keepalived "
+        "once there is an address",
     )
 
     @property
@@ -70,6 +91,8 @@ class Endpoint(Part):
         """Who holds the address."""
         if self.by == "external":
             return "external"
+        if self.by == KUBE_VIP:
+            return KUBE_VIP
         return "keepalived" if self.by == "keepalived" or self.address else "own"
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rackloom.dashboards.ask import questions
 
-from .kubernetes_vars import addons, endpoint
+from .kubernetes_vars import addons, endpoint, store_hosts
 from .models_monitoring import Receiver, SiteJob
 from .provision_vars import boot_address
 from .ranges import expand
@@ -25,11 +25,14 @@ PROMETHEUS_PORT = 9090
 ALERTMANAGER_PORT = 9093
 CLUSTER_PORT = 9094
 NODE_PORT = 9100
+PROCESS_PORT = 9256
 PROMETHEUS_PREFIX = "/prometheus"
 ALERTMANAGER_PREFIX = "/alertmanager"
 ETCD_SNAPSHOTS = "/var/lib/rackloom/etcd"
 ETCD_METRICS = "127.0.0.1:2381"
 HAPROXY_METRICS = "127.0.0.1:7444"
+ELASTICSEARCH = "elasticsearch"
+ELASTICSEARCH_METRICS = "127.0.0.1:9114"
 KUBE_STATE = "kube_state_metrics"
 KUBE_STATE_PATH = (
     "/api/v1/namespaces/kube-state-metrics/services/http:kube-state-metrics:metrics/proxy/metrics"
@@ -47,6 +50,7 @@ class Job:
     auth: "scrape" (the user of exporters), "web" (that of Prometheus' and Alertmanager's pages), "kubernetes" (a client
     certificate of the cluster's authority) or "none". honor_labels: labels of the exporter win over the target's.
     at: where it is asked if it is of no host; the group's hosts then only say whether it is there.
+    drop: metrics that are not kept, as a pattern of their names.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Job:
     auth: Auth = "scrape"
     scheme: str = "https"
     honor_labels: bool = False
+    drop: str = ""
     on: Callable[[Site, Node], bool] | None = None
     at: Callable[[Site], str] | None = None
 
@@ -83,6 +88,10 @@ def _has_dcgm(site: Site, _: Node) -> bool:
     return gpu.dcgm.enabled and gpu.dcgm.exporter
 
 
+def _has_kubelet(site: Site, node: Node) -> bool:
+    return node.name in {*site.groups["kube_control_plane"], *site.groups["kube_node"]}
+
+
 def _has_kube_state(site: Site, _: Node) -> bool:
     return KUBE_STATE in addons(site)
 
@@ -99,6 +108,14 @@ def _boot_page(site: Site, _: Node) -> str:
 
 JOBS: tuple[Job, ...] = (
     Job("node", MONITORED, NODE_PORT),
+    # Half of what it tells of each program, which nobody asks for; bytes read and written it cannot see.
+    Job(
+        "process",
+        MONITORED,
+        PROCESS_PORT,
+        drop=r"namedprocess_namegroup_(context_switches|major_page_faults|minor_page_faults|read_bytes|write_bytes)_total"
+        "|namedprocess_namegroup_(states|threads_wchan)|go_.*|promhttp_.*",
+    ),
     Job("prometheus", PROMETHEUS, PROMETHEUS_PORT, path=f"{PROMETHEUS_PREFIX}/metrics", auth="web"),
     Job("alertmanager", ALERTMANAGER, ALERTMANAGER_PORT, path=f"{ALERTMANAGER_PREFIX}/metrics", auth="web"),
     Job("slurm", "slurm_controller", 9341, honor_labels=True),
@@ -106,8 +123,8 @@ JOBS: tuple[Job, ...] = (
     Job("dcgm", "gpu_host", 9400, on=_has_dcgm),
     Job("log_store", "log_server", 9428, path="/logs/metrics"),
     Job("apiserver", "kube_control_plane", 6443, auth="kubernetes"),
-    Job("kubelet", "kubernetes", 10250, auth="kubernetes"),
-    Job("cadvisor", "kubernetes", 10250, path="/metrics/cadvisor", auth="kubernetes"),
+    Job("kubelet", "kubernetes", 10250, auth="kubernetes", on=_has_kubelet),
+    Job("cadvisor", "kubernetes", 10250, path="/metrics/cadvisor", auth="kubernetes", on=_has_kubelet),
     Job(
         "kube_state",
         "kube_control_plane",
@@ -136,6 +153,8 @@ PROBES: tuple[Probe, ...] = (
     Probe("alertmanager", ALERTMANAGER, ALERTMANAGER_PORT, "tls"),
     Probe("front-door", "web_proxy", 443, "tls_any"),
     Probe("log-store", "log_server", 9428, "tls"),
+    Probe("elasticsearch", ELASTICSEARCH, 9200, "tls"),
+    Probe("kibana", "kibana", 5601, "tls"),
 )
 
 
@@ -243,6 +262,7 @@ def _job(name: str, **more: Any) -> Vars:
         "path": "/metrics",
         "auth": "none",
         "honor_labels": False,
+        "drop": "",
         "probe": "",
         "interval": "",
         "user": "",
@@ -260,7 +280,14 @@ def _site_job(job: SiteJob) -> Vars:
 def jobs(site: Site) -> list[Vars]:
     """How each job is asked, in the order of the table."""
     asked = [
-        _job(job.name, scheme=job.scheme, path=job.path, auth=job.auth, honor_labels=job.honor_labels)
+        _job(
+            job.name,
+            scheme=job.scheme,
+            path=job.path,
+            auth=job.auth,
+            honor_labels=job.honor_labels,
+            drop=job.drop,
+        )
         for job in JOBS
     ]
     asked += [_job(PING, probe="icmp"), _job(BLACKBOX, probe="by_target")]
@@ -318,7 +345,11 @@ def facts(site: Site) -> set[str]:
     for fact, variable in {"backup": "node_exporter_backups", "volume": "node_exporter_volumes"}.items():
         if any(variable in own for own in of_hosts):
             found.add(fact)
-    found |= {fact for fact, group in {"mirror": "mirror", "gpus": "gpu_node"}.items() if site.groups[group]}
+    found |= {
+        fact
+        for fact, group in {"mirror": "mirror", "gpus": "gpu_node", "logs": "logged"}.items()
+        if site.groups[group]
+    }
     return found
 
 
@@ -355,11 +386,13 @@ def _host(site: Site, node: Node) -> Vars:
     volumes: dict[str, str] = {}
     own: Vars = {}
     local: dict[str, str] = {}
-    if node.name in site.groups["kube_control_plane"]:
+    if node.name in store_hosts(site):
         backups.setdefault("etcd", ETCD_SNAPSHOTS)
         local["etcd"] = ETCD_METRICS
     if node.name in site.groups["kube_api_balancer"]:
         local["haproxy"] = HAPROXY_METRICS
+    if node.name in site.groups[ELASTICSEARCH]:
+        local[ELASTICSEARCH] = ELASTICSEARCH_METRICS
     if local:
         own["node_exporter_local"] = local
     if node.name in site.groups["mirror"]:

@@ -14,7 +14,6 @@ import os
 import re
 import secrets as random
 import string
-import tempfile
 import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from .yaml_text import replace_file
 
 VARIABLE = "rackloom_secrets"
 VAULT_ID = "rackloom"
@@ -256,6 +257,12 @@ SECRETS: tuple[Secret, ...] = (
         lambda _: _token(),
         "elasticsearch",
     ),
+    Secret(
+        "elasticsearch_monitor_password",
+        "lets its exporter see how Elasticsearch is",
+        lambda _: _token(),
+        "elasticsearch",
+    ),
     Secret("kibana_encryption_key", "Kibana encrypts its sessions with it", lambda _: _token(), "kibana"),
     Secret("monitoring_scrape_password", "opens the nodes' exporters", lambda _: _token(), "monitored"),
     Secret(
@@ -312,17 +319,7 @@ def secrets_file(config_dir: Path | str) -> Path:
 def _write(path: Path, content: bytes) -> None:
     """Replace a file in one step; only its owner may read it, from the first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(path, content, 0o600)
 
 
 def _make(made: Mapping[str, str], secret: Secret) -> str:

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from sushy_tools.emulator import main as redfish_main
 from sushy_tools.emulator.resources.systems import fakedriver
+from tests.daemons import free_port
 from werkzeug.serving import make_server
 
 from rackloom.hardware import BmcTarget
@@ -203,14 +204,6 @@ def emulator(serving: Serving) -> Emulator:
     return serving.start()
 
 
-def free_port(kind: int) -> int:
-    """A port nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
 @dataclass
 class Machine:
     """A BMC that speaks IPMI, and the journal of what it was told."""
@@ -235,7 +228,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     argv = [sys.executable, str(HERE / "ipmi_machine.py"), str(found.port), USER, "horse", str(found.journal)]
     with subprocess.Popen(argv) as process:
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while found.told()[:1] != ["ready"]:
                 assert process.poll() is None and time.monotonic() < end, "the BMC did not start"
                 time.sleep(0.05)

@@ -18,10 +18,11 @@ from rackloom.cli.main import run
 from rackloom.hardware import discovery, nodes_file
 from rackloom.hardware.adopt import AdoptError, Wanted, adopt, suggestion
 from rackloom.hardware.discovery import Machine, machine, machines, match
-from rackloom.hardware.nodes_file import EditError, NodesText
+from rackloom.hardware.nodes_file import NodesText
 from rackloom.site import load_site, scaffold, secrets
 from rackloom.site.models import Profile
 from rackloom.site.paths import home
+from rackloom.site.yaml_text import EditError
 
 GOOD = Path(__file__).parents[1] / "site" / "good"
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rackloom.hardware.nodes_file import EditError, NodesText
+from rackloom.hardware.nodes_file import NodesText
 from rackloom.site.ranges import expand
+from rackloom.site.yaml_text import EditError
 
 TEXT = """\
 # the racks

@@ -33,7 +33,9 @@ nodes.yml:
   profiles:
     cpu: {cores: 16, memory: 64G}
     a100: {sockets: 2, cores: 64, threads: 2, memory: 1000G, gpus: [{type: a100, count: 8}]}
-  management: [{name: "mgmt[01-03]", address: 10.10.0.11, profile: cpu}]
+  management:
+    - {name: "mgmt[01-03]", address: 10.10.0.11, profile: cpu}
+    - {name: "store[01-03]", address: 10.10.0.31, profile: cpu}
   login: [{name: login01, address: 10.10.0.21, profile: cpu, mac: "52:54:00:00:00:21", bmc: 10.11.0.21}]
   compute: [{name: "gpu[001-032]", address: 10.10.1.1, profile: a100, bmc: 10.11.1.1}]
 """

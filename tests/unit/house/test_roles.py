@@ -23,11 +23,13 @@ SHAPE = (
 # Roles that need a whole cluster share the scenario of another that has one.
 COVERED_BY = {
     "dcgm": "gpu_driver",
+    "elasticsearch_exporter": "elasticsearch",
     "gpu_slices": "gpu_driver",
     "kibana": "elasticsearch",
     "kube_network": "kube_addons",
     "kube_gpu": "kube_addons",
     "kube_check": "kube_addons",
+    "kube_vip": "kube_control_plane",
     "node_exporter": "monitoring_check",
     "prometheus": "monitoring_check",
     "alertmanager": "monitoring_check",

@@ -194,6 +194,48 @@ def test_etcd_that_cannot_be_asked_loses_no_member() -> None:
     assert codes(removal("w1", state=blind)) == []
 
 
+STORES = ("s1", "s2", "s3")
+
+
+def apart(**more: Any) -> tuple[Seen, dict[str, tuple[str, ...]]]:
+    """The same site with etcd on hosts of its own."""
+    static = dict.fromkeys(("kube-apiserver", "kube-scheduler"), "v1.2.3")
+    state = seen(hosts={name: {"manifests": static} for name in MASTERS})
+    assert state.cluster is not None
+    members = tuple(Member(name) for name in STORES)
+    hosts = {**state.hosts, **{name: Host(name, store=True) for name in STORES}}
+    cluster = replace(state.cluster, **{"members": members, **more})
+    return replace(state, cluster=cluster, hosts=hosts), {**GROUPS, "etcd": STORES}
+
+
+def test_a_host_of_etcd_leaves_its_members_and_no_other() -> None:
+    state, groups = apart()
+    found = remove(Removal(("s2",), by="m4"), state, groups, [*NODES, *STORES])
+    assert codes(found) == []
+    assert found.members == ("s2",) and found.reset == ("s2",) and found.drain == found.forget == ()
+    found = remove(Removal(("m2",), by="m4"), state, groups, [*NODES, *STORES])
+    assert found.members == () and found.forget == ("m2",)
+
+
+def test_a_host_of_etcd_stays_where_its_members_cannot_be_asked_or_need_it() -> None:
+    known = [*NODES, *STORES]
+    state, groups = apart(members=(), store_trouble="etcdctl: timeout")
+    assert codes(remove(Removal(("s2",), by="m4"), state, groups, known)) == ["quorum"]
+    sick = (Member("s1"), Member("s2"), Member("s3", healthy=False))
+    state, groups = apart(members=sick)
+    assert codes(remove(Removal(("s2",), by="m4"), state, groups, known)) == ["quorum"]
+    assert codes(remove(Removal(("s3",), by="m4"), state, groups, known)) == []
+    state, groups = apart()
+    blind = replace(state, cluster=None, trouble="timeout")
+    assert codes(remove(Removal(("s2",), by="m4"), blind, groups, known)) == ["no_api"]
+    assert codes(remove(Removal(("s2",), by="s3"), state, groups, known)) == ["node_taken"]
+
+
+def test_nobody_leaves_where_the_files_do_not_fit_the_store() -> None:
+    state, groups = apart()
+    assert codes(remove(Removal(("w1",)), state, {**groups, "etcd": ()}, NODES)) == ["store_elsewhere"]
+
+
 def test_the_only_control_plane_node_is_restored_elsewhere_not_replaced() -> None:
     groups = {**GROUPS, "kube_control_plane": ("m1",), "kube_api_balancer": ()}
     state = seen()

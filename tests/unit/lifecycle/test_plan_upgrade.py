@@ -333,3 +333,22 @@ def test_a_site_of_one_node() -> None:
     )
     found = plan(Wish(NEW), one, {"kube_control_plane": ("m1",), "kube_node": ("m1",)}, RECORDS)
     assert (found.control_plane, found.first, found.workers) == (("m1",), "m1", ())
+
+
+def test_a_store_on_hosts_of_its_own_is_looked_at_there() -> None:
+    state = seen(members=(Member("s1"),))
+    groups = {**GROUPS, "etcd": ("s1",)}
+    assert codes(plan(Wish(NEW), state, groups, RECORDS)) == ["store_elsewhere"]
+    static = dict.fromkeys(STATIC, f"v{OLD}")
+    hosts = {
+        name: replace(each, manifests=static if name in MASTERS else {}) for name, each in state.hosts.items()
+    }
+    hosts["s1"] = Host("s1", installed={"etcd": "3.5.9"})
+    state = replace(state, hosts=hosts)
+    assert codes(plan(Wish(NEW), state, groups, RECORDS)) == []
+    records = replace(
+        RECORDS, too_old=lambda what, version: "3.5.24" if (what, version) == ("etcd", "3.5.9") else ""
+    )
+    [problem] = plan(Wish(NEW), state, groups, records).plan.refusals
+    assert problem.code == "component_too_old" and "s1" in problem.message
+    assert codes(plan(Wish(NEW), state, GROUPS, RECORDS)) == ["store_elsewhere"]

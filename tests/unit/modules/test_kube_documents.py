@@ -113,3 +113,29 @@ def test_namespaces_of_the_system_are_exempt() -> None:
 
 def test_bodies_of_requests_are_never_in_the_audit_log() -> None:
     assert {rule["level"] for rule in kube_documents.audit_policy()["rules"]} == {"None", "Metadata"}
+
+
+APART = ["https://192.0.2.21:2379", "https://192.0.2.22:2379"]
+
+
+def test_a_store_of_its_own_is_asked_with_a_client_s_certificate() -> None:
+    given = inputs(store=APART, settings={"etcd": {"quota-backend-bytes": 1}})
+    told = kube_documents.cluster(given)["etcd"]
+    assert set(told) == {"external"} and told["external"]["endpoints"] == APART
+    assert "etcd" not in kube_documents.parts(given)
+
+
+def test_api_servers_start_anew_for_other_members() -> None:
+    before, after = (kube_documents.parts(inputs(store=store)) for store in (APART, APART[:1]))
+    assert {name for name in before if before[name] != after[name]} == {"apiserver", "cluster"}
+
+
+def test_a_site_s_arguments_of_a_member_win_too() -> None:
+    given = {"name": "s1", "address": "2001:db8::21", "pki": "/p", "quota": 7}
+    told = kube_documents.member_arguments(
+        {**given, "settings": {"snapshot-count": 5, "feature-gates": None, "quota-backend-bytes": 9}}
+    )
+    assert "--listen-peer-urls=https://[2001:db8::21]:2380" in told
+    assert "--snapshot-count=5" in told and "--quota-backend-bytes=9" in told
+    assert not [each for each in told if each.startswith("--feature-gates")]
+    assert "--quota-backend-bytes=7" in kube_documents.member_arguments(given)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.module_utils import kube_etcd
 from plugins.module_utils.kube_client import KubeError
-from plugins.module_utils.kube_etcd import Etcd, parse_members, reason, refusal
+from plugins.module_utils.kube_etcd import HERE, Etcd, apart, asked, parse_members, reason, refusal
 from plugins.modules.kube_member import remove
 
 LISTED = {
@@ -125,3 +128,38 @@ def test_the_next_one_waits_until_the_rest_is_well() -> None:
     removed: list[str] = []
     assert remove(etcd, ["a", "b"], removed, pause=pause, clock=lambda: now) == ["c"]
     assert removed == ["a", "b"] and now > 3
+
+
+def manifest(folder: Path, servers: str) -> str:
+    path = folder / "kube-apiserver.yaml"
+    path.write_text(
+        f"spec:\n  containers:\n  - command:\n    - kube-apiserver\n    - --etcd-servers={servers}\n    - --v=2\n"
+    )
+    return str(path)
+
+
+def test_where_it_is_follows_from_what_the_api_server_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked(str(tmp_path / "none")) == ()
+    for here in ("https://127.0.0.1:2379", "https://[::1]:2379"):
+        assert apart(asked(manifest(tmp_path, here))) == ()
+    monkeypatch.setattr(kube_etcd, "asked", lambda: ("https://127.0.0.1:2379",))
+    assert Etcd(lambda _argv, _data: (0, "", "")).endpoints == (HERE,)
+    both = ("https://192.0.2.21:2379", "https://192.0.2.22:2379")
+    assert apart(asked(manifest(tmp_path, ",".join(both)))) == both
+    monkeypatch.setattr(kube_etcd, "asked", lambda: both)
+    assert Etcd(lambda _argv, _data: (0, "", "")).endpoints == both
+
+
+def test_any_member_that_is_well_gives_the_snapshot() -> None:
+    asked_of: list[str] = []
+
+    def run(argv: Sequence[str], _data: str) -> tuple[int, str, str]:
+        asked_of.extend(word.partition("=")[2] for word in argv if word.startswith("--endpoints"))
+        return (0, "", "") if asked_of[-1] == "https://b" else (1, "", "Error: context deadline exceeded")
+
+    Etcd(run, ["https://a", "https://b", "https://c"]).save("/s.db")
+    assert asked_of == ["https://a", "https://b"]
+    with pytest.raises(KubeError, match="deadline"):
+        Etcd(run, ["https://a"]).save("/s.db")

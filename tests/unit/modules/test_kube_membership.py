@@ -23,6 +23,7 @@ class Machine:
         self.said: list[str] = []
         self.answers: set[str] = set()  # addresses whose API is ready
         self.etcd: list[dict[str, Any]] = []
+        self.kept = ""  # keys in an etcd on hosts of its own
         self.broken = ""  # a command that fails
         self.breaks = ""  # a part that does not come up with its new settings
         self.pods = {"etcd": "1", "kube-apiserver": "1"}
@@ -31,6 +32,8 @@ class Machine:
         self.skipped: list[str] = []
         self.nowhere: set[str] = set()  # images that no registry has
         self.proxy = ""
+        self.late = 0  # so often the cluster does not know the node yet
+        self.asked: list[str] = []
 
     def path(self, name: str) -> Path:
         return self.root / name.lstrip("/")
@@ -66,6 +69,9 @@ class Machine:
             return 0, json.dumps({"items": items}), ""
         if argv[0] == "etcdctl":
             return self.ask_etcd(list(argv), words)
+        if argv[0] == "kubectl" and "node" in argv:
+            self.asked.append(argv[4])
+            return int(len(self.asked) <= self.late), "", ""
         if argv[0] == "kubectl" and "get" in argv:
             return (
                 0,
@@ -86,6 +92,8 @@ class Machine:
         if "health" in words:
             urls = [url for row in self.etcd for url in row["clientURLs"]]
             return 0, json.dumps([{"endpoint": url, "health": True} for url in urls]), ""
+        if "get" in words:
+            return 0, self.kept, ""
         assert "member" in argv
         return 0, json.dumps({"members": self.etcd}), ""
 
@@ -150,7 +158,7 @@ def join(run_module: Callable[..., dict[str, Any]], machine: Machine) -> Join:
             "members": MEMBERS,
             "ca_certificate": "ca",
             "credential": {"key": "key-pem", "certificate": "certificate-pem"},
-            "join": "{}",
+            "join": json.dumps({"nodeRegistration": {"name": "one"}}),
             "parts": PARTS,
             "timeout": 0,
         }
@@ -169,6 +177,37 @@ def test_the_first_node_makes_the_cluster(machine: Machine, join: Join) -> None:
     assert json.loads((machine.root / "mark.json").read_text())["parts"] == PARTS
     assert not (machine.root / "state/intent.json").exists()
     assert not (machine.root / "kubernetes/super-admin.conf").exists()
+
+
+def test_who_makes_the_cluster_has_its_address_until_somebody_keeps_it_up(
+    machine: Machine, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[tuple[str, list[str]]] = []
+    module = importlib.import_module("plugins.modules.kube_membership")
+    monkeypatch.setattr(
+        module.kube_vip, "hold", lambda _run, address: held.append((address, list(machine.said)))
+    )
+    join(may_init=True)
+    assert held == []
+    machine.path("mark.json").unlink()
+    machine.path("kubernetes/kubelet.conf").unlink()
+    machine.said.clear()
+    machine.answers.clear()
+    join(may_init=True, hold="192.0.2.10")
+    [(address, before)] = held
+    # kubeadm goes through it
+    assert address == "192.0.2.10" and not any(said.startswith("kubeadm init") for said in before)
+    join(may_init=True, hold="192.0.2.10")
+    assert len(held) == 1
+
+
+def test_kubeadm_asks_when_the_endpoint_answers(machine: Machine, join: Join) -> None:
+    machine.mark(cluster="old")
+    machine.answers = {"192.0.2.11"}
+    result = join(hold="192.0.2.10")
+    assert result["failed"] and "at its endpoint" in result["msg"] and not did(machine, "upload-config")
+    machine.answers.add("192.0.2.10")
+    assert join(hold="192.0.2.10")["changed"] and did(machine, "upload-config")
 
 
 def test_images_come_first_but_not_the_one_that_kubeadm_only_names(machine: Machine, join: Join) -> None:
@@ -323,6 +362,19 @@ def test_a_worker_s_join_that_was_cut_off_is_cleaned_wherever_it_was(
     assert not machine.path("kubernetes/pki").exists()
 
 
+def test_a_join_ends_once_the_cluster_knows_the_node(machine: Machine, join: Join) -> None:
+    machine.answers, machine.late = {"192.0.2.10"}, 2
+    assert "joined the cluster" in join(role="worker", parts={}, members=[], timeout=240)["actions"]
+    assert machine.asked == ["one"] * 3
+
+
+def test_a_node_that_never_comes_into_the_cluster_has_not_joined(machine: Machine, join: Join) -> None:
+    machine.answers, machine.late = {"192.0.2.10"}, 10**6
+    result = join(role="worker", parts={}, members=[])
+    assert result["failed"] and "the cluster knows this node" in result["msg"]
+    assert not (machine.root / "mark.json").exists()
+
+
 def test_check_mode_does_nothing(machine: Machine, join: Join) -> None:
     result = join(may_init=True, check=True)
     assert result["changed"] and machine.said == [] and not (machine.root / "mark.json").exists()
@@ -333,3 +385,58 @@ def test_kubeadm_s_words_are_passed_on(machine: Machine, join: Join) -> None:
     result = join(may_init=True)
     assert result["failed"] and "does not go" in result["msg"]
     assert (machine.root / "state/intent.json").exists()
+
+
+# --- etcd on hosts of its own ------------------------------------------------------------------
+
+APART = {
+    "store": ["https://192.0.2.21:2379"],
+    "parts": {name: PARTS[name] for name in PARTS if name != "etcd"},
+}
+
+
+def test_a_cluster_is_made_with_its_store_elsewhere(machine: Machine, join: Join) -> None:
+    result = join(may_init=True, **APART)
+    assert "made the cluster" in result["actions"] and machine.skipped == []
+    assert json.loads((machine.root / "mark.json").read_text())["store"] == "apart"
+    machine.path("kubernetes/manifests/etcd.yaml").unlink()
+    again = join(may_init=True, **APART)
+    assert again["found"] == "member" and not again["changed"]
+
+
+def test_what_the_store_holds_already_is_gone_on_with(machine: Machine, join: Join) -> None:
+    """All control-plane nodes were lost, and etcd was not."""
+    machine.kept = "/registry/configmaps/kube-system/kubeadm-config\n"
+    assert "made the cluster" in join(may_init=True, **APART)["actions"]
+    assert machine.skipped == ["addon"]
+
+
+def test_an_init_that_was_cut_off_is_gone_on_with_and_nothing_is_cleaned(
+    machine: Machine, join: Join
+) -> None:
+    machine.put("state/intent.json", json.dumps({"action": "init"}))
+    machine.kept = "/registry/namespaces/default\n"
+    result = join(may_init=True, **APART)
+    assert result["found"] == "init" and not did(machine, "kubeadm reset")
+
+
+def test_who_joins_leaves_members_and_certificates_alone(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    machine.put("state/intent.json", json.dumps({"action": "join"}))
+    machine.put("kubernetes/pki/apiserver-etcd-client.crt")
+    result = join(**APART)
+    assert "joined the cluster" in result["actions"] and did(machine, "kubeadm reset")
+    assert machine.path("kubernetes/pki/apiserver-etcd-client.crt").exists()
+    assert machine.path("kubernetes/pki/etcd/healthcheck-client.crt").exists()
+    assert not did(machine, "member")
+
+
+def test_nothing_is_begun_where_the_store_does_not_answer(
+    machine: Machine, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        machine, "ask_etcd", lambda _argv, _words: (1, "", "Error: context deadline exceeded")
+    )
+    result = join(may_init=True, **APART)
+    assert result["failed"] and "deadline" in result["msg"]
+    assert machine.said == [] and not (machine.root / "state/intent.json").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from plugins.module_utils.kube_client import KubeError
 from plugins.modules import kube_releases
 from plugins.modules.kube_releases import LABEL_DIGEST, LABEL_OWNER, Cluster, bring, digest_of, missing_part
@@ -74,6 +75,7 @@ class Api:
         self.secrets: list[tuple[str, str, str, int, str, str]] = []
         self.objects: dict[str, dict[str, Any]] = {}
         self.called: list[list[str]] = []
+        self.given: list[tuple[list[str], str]] = []
         self.helm_says: list[tuple[int, str]] = []
         self.on_pause: Callable[[], None] = lambda: None
 
@@ -88,9 +90,10 @@ class Api:
             (f"sh.helm.release.v1.{name}.v{version}", "tools", name, version, status, digest_of(wanted))
         )
 
-    def run(self, argv: Sequence[str], _data: str = "") -> tuple[int, str, str]:
+    def run(self, argv: Sequence[str], data: str = "") -> tuple[int, str, str]:
         words = [word for word in argv if not word.startswith(("--kubeconfig", "--request-timeout"))]
         self.called.append(words)
+        self.given.append((words, data))
         if words[0] == "helm":
             if words[1] == "upgrade" and self.helm_says:
                 rc, text = self.helm_says.pop(0)
@@ -369,6 +372,87 @@ def test_a_patched_workload_is_waited_for(api: Api) -> None:
     api.on_pause = serve
     assert bring(cluster(api, patches=[change]), [], really=True)[2] == ["Deployment dns"]
     assert api.now > kube_releases.SETTLE
+
+
+PUBLISHED = """\
+# What a project publishes.
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: tools}
+--- # its own kind
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: tools.tool.example}
+spec:
+  properties:
+    image:
+      type: string
+    kind: {type: string}
+---
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  template:
+    spec:
+      containers:
+      - image: maker/tool:1.0
+        name: tool
+      - name: beside
+        image: "registry.example:5000/a/b@sha256:0"
+      - image: 'busybox'
+"""
+TAKEN = ["docker.io/maker/tool:2.0", "registry.example:5000/a/b:3", "docker.io/library/busybox:1"]
+
+
+def test_what_a_project_publishes_becomes_definitions_and_a_chart(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "tool.yaml"
+    path.write_text(PUBLISHED)
+    definitions, others = kube_releases.published(str(path), TAKEN)
+    [defined], [other] = (list(yaml.safe_load_all(text)) for text in (definitions, others))
+    assert defined["kind"] == "CustomResourceDefinition"
+    assert defined["spec"]["properties"]["image"] == {"type": "string"}
+    assert [each["image"] for each in other["spec"]["template"]["spec"]["containers"]] == TAKEN
+    wanted = release(manifests=None, manifest=str(path), images=TAKEN)
+    assert bring(cluster(api), [wanted], really=True)[0] == ["tool"]
+    applied = [data for words, data in api.given if words[1] == "apply"]
+    assert [each["kind"] for text in applied for each in yaml.safe_load_all(text)] == [
+        "Namespace",
+        "CustomResourceDefinition",
+    ]
+    assert api.did("helm", "upgrade")
+
+
+def test_an_image_that_nobody_declared_is_refused(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "tool.yaml"
+    path.write_text(PUBLISHED)
+    wanted = release(manifests=None, manifest=str(path), images=TAKEN[:2])
+    with pytest.raises(KubeError, match="names the image busybox"):
+        bring(cluster(api), [wanted], really=True)
+    assert not api.did("helm", "upgrade")
+
+
+def test_another_file_or_image_of_a_project_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "tool.yaml"
+    path.write_text(PUBLISHED)
+    digests = {digest_of(release(manifest=str(path), images=images)) for images in ([], TAKEN[:1], TAKEN)}
+    path.write_text(PUBLISHED + "---\n")
+    digests.add(digest_of(release(manifest=str(path), images=TAKEN)))
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("reference", "repository"),
+    [
+        ("busybox", "docker.io/library/busybox"),
+        ("maker/tool:1", "docker.io/maker/tool"),
+        ("docker.io/maker/tool:1@sha256:0", "docker.io/maker/tool"),
+        ("registry:5000/tool", "registry:5000/tool"),
+        ("localhost/tool:1", "localhost/tool"),
+    ],
+)
+def test_short_names_of_images_are_whole_ones(reference: str, repository: str) -> None:
+    assert kube_releases.repository_of(reference) == repository
 
 
 def test_objects_become_a_chart_in_which_nothing_is_filled_in(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -59,6 +60,21 @@ def test_everything_of_it_goes_and_the_store_is_kept_aside(root: Path) -> None:
     assert list((root / "var/lib/etcd").iterdir()) == []
     assert (Path(found.aside) / "member/snap/db").read_text() == "x"
     assert "systemctl disable --now kubelet.service" in said
+
+
+def test_an_address_that_kube_vip_leaves_behind_is_taken_off(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = root / "etc/kubernetes/manifests/kube-vip.yaml"
+    env = [{"name": "address", "value": "192.0.2.10"}, {"name": "vip_interface", "value": "eth0"}]
+    manifest.write_text(json.dumps({"spec": {"containers": [{"env": env}]}}))
+    monkeypatch.setattr(kube_reset.kube_vip, "MANIFEST", str(manifest))
+    taken: list[str] = []
+    monkeypatch.setattr(
+        kube_reset.kube_vip, "let_go", lambda _run, address, always: taken.append(address) or always
+    )
+    found, _ = reset(root)
+    assert taken == ["192.0.2.10"] and "192.0.2.10" in found.done and not manifest.exists()
 
 
 def test_the_store_is_erased_only_when_that_is_said(root: Path) -> None:

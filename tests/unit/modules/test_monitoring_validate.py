@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.daemons import free_port
 
 RunModule = Callable[..., dict[str, Any]]
 
@@ -76,9 +77,7 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def check_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ RECORDED = ROOT / "roles" / "prometheus" / "files" / "rules" / "recorded.yml"
 # Node -> job -> files; as the site's targets have it. Slurm's labels win over the target's.
 TARGETS = {
     "mgmt01": {
-        "node": ["node", "composed", "etcd", "haproxy"],
+        "node": ["node", "composed", "hardware", "etcd", "haproxy", "elasticsearch"],
+        "process": ["process"],
         "blackbox": ["blackbox"],
         "ping": ["blackbox"],
         "slurm": ["slurm"],
@@ -47,7 +48,7 @@ TARGETS = {
         "kube_state": ["kube_state"],
         "alertmanager": ["alertmanager"],
     },
-    "gpu01": {"node": ["node", "composed"], "dcgm": ["dcgm"], "ping": ["blackbox"]},
+    "gpu01": {"node": ["node", "composed"], "process": ["process"], "dcgm": ["dcgm"], "ping": ["blackbox"]},
     "cpu01": {"node": ["node"], "ping": ["blackbox"]},
 }
 every_query = pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 def settled(address: str, targets: int, log: Path) -> Prometheus:
     """A moment at which each target had been asked often enough for rates, and answered."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         then = Prometheus(address, round(time.time(), 3))
         try:

@@ -37,23 +37,24 @@ def watch(server: Path) -> Iterator[Watch]:
 def collect(watch: Watch, kind: str) -> dict[str, Any]:
     """The next event of a kind."""
     found: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         watch.drain(lambda event, _: found.append(dict(event)), 0.2)
         for event in found:
             if event["kind"] == kind:
                 return event
         found.clear()
-    pytest.fail(f"no {kind} within 20 s: {watch.trouble}")
+    pytest.fail(f"no {kind} within 90 s: {watch.trouble}")
 
 
 def test_a_report_is_told_with_its_token_and_time(server: Path, watch: Watch) -> None:
     report = server / "http/reports" / MAC / "t1" / "installed.json"
+    began = time.monotonic()
     report.write_text(json.dumps({"host_keys": ["k"]}))
     event = collect(watch, "report")
     assert (event["mac"], event["token"], event["stage"]) == (MAC.replace("-", ":"), "t1", "installed")
     assert event["data"] == {"host_keys": ["k"]}
-    assert abs(event["at"] - time.monotonic()) < 20
+    assert began - 5 < event["at"] < time.monotonic() + 5
 
 
 def test_half_a_report_is_a_report(server: Path, watch: Watch) -> None:
@@ -86,7 +87,7 @@ def test_it_says_when_it_has_caught_up(watch: Watch) -> None:
 def test_a_broken_connection_is_told() -> None:
     watch = Watch(["sh", "-c", "echo cannot connect >&2; exit 1"], 0)
     watch.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not watch.trouble and time.monotonic() < deadline:
         time.sleep(0.02)
     watch.stop()

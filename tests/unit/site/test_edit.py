@@ -9,6 +9,7 @@ import pytest
 
 from rackloom.site import edit, load_site
 from rackloom.site.role_vars import role_vars
+from rackloom.site.yaml_text import EditError
 
 NODES = """\
 profiles: {cpu: {cores: 2, memory: 4000}}
@@ -141,7 +142,7 @@ def test_a_site_without_services_gets_some(site: Path) -> None:
 
 def test_a_move_that_would_make_mistakes_changes_nothing(site: Path) -> None:
     cluster(site, f"{SERVICES}slurm: {{topology: [{{switch: s1, nodes: [m1]}}]}}\n")
-    with pytest.raises(edit.EditError, match="has mistakes"):
+    with pytest.raises(EditError, match="has mistakes"):
         edit.move(site, "c1", "kubernetes")
     cluster(site, f"{SERVICES}  kube_node: [l1]\n  slurm_node: [c1]\n")
     before = text_of(site)
@@ -151,9 +152,9 @@ def test_a_move_that_would_make_mistakes_changes_nothing(site: Path) -> None:
 
 def test_who_is_no_compute_node_goes_to_slurm_by_name_alone(site: Path) -> None:
     cluster(site, f"{SERVICES}  kube_node: [l1]\n")
-    with pytest.raises(edit.EditError, match="no compute node"):
+    with pytest.raises(EditError, match="no compute node"):
         edit.move(site, "l1", "slurm")
-    with pytest.raises(edit.EditError, match=r"not in nodes\.yml"):
+    with pytest.raises(EditError, match=r"not in nodes\.yml"):
         edit.move(site, "c9", "slurm")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rackloom.bundle import resolve
 from rackloom.run.join import limit_for
 from rackloom.site import check_site, load_site, versions
 from rackloom.site.inventory import Inventory, build
@@ -99,6 +100,36 @@ def test_a_balancer_of_the_site(make: Make) -> None:
     assert of(inventory, "c4")["kube_worker_endpoint"] == "192.0.2.7:443"
 
 
+def test_kube_vip_keeps_it_up_on_the_control_plane(make: Make) -> None:
+    inventory = make(THREE.replace("10.10.0.100", "10.10.0.100, by: kube-vip"))
+    assert inventory.hosts["kube_api_balancer"] == []
+    told = [of(inventory, name) for name in ("m1", "m2", "m3")]
+    assert {each["kube_vip_address"] for each in told} == {"10.10.0.100"}
+    assert {each["kube_control_plane_endpoint"] for each in told} == {"10.10.0.100:6443"}
+    assert {each["kube_control_plane_hold"] for each in told} == {"10.10.0.100"}
+    assert told[1]["kube_vip_node_address"] == "10.10.0.2"
+    assert told[1]["kube_vip_peers"] == ["10.10.0.1", "10.10.0.3"]
+    assert "kube_vip_lease" not in told[0]
+    alone = make(THREE.replace("10.10.0.100", "10.10.0.100, by: kube-vip").replace("management", "m1"))
+    assert of(alone, "m1")["kube_vip_lease"]["renew"] > 60
+    worker = of(inventory, "c4")
+    assert worker["kube_worker_endpoint"] == "10.10.0.100:6443"
+    assert not [name for name in worker if name.startswith("kube_vip")]
+    others = [
+        name for name in of(make(THREE), "m1") if name.startswith(("kube_vip", "kube_control_plane_hold"))
+    ]
+    assert others == []
+
+
+def test_a_bundle_has_kube_vip_where_the_site_has_it(make: Make, tmp_path: Path) -> None:
+    for by, there in (("kube-vip", True), ("keepalived", False)):
+        make(THREE.replace("10.10.0.100", f"10.10.0.100, by: {by}"))
+        chosen = resolve.chosen_by(tmp_path)
+        assert ("kube-vip" in chosen) is there
+        images = resolve.wanted(["kube_vip"], set(chosen)).images
+        assert any("kube-vip" in image for image in images) is there
+
+
 def test_labels_and_taints_of_node_and_profile(make: Make) -> None:
     inventory = make(THREE)
     assert of(inventory, "c4")["kube_worker_labels"] == {"kind": "cpu", "zone": "1"}
@@ -158,7 +189,11 @@ def test_addons(make: Make) -> None:
     assert set(enabled("load_balancer: {pool: 10.10.9.0/28}")) == {*plain, "metallb"}
     first = next(iter(plain))
     assert set(enabled(f"addons: {{{first}: {{enabled: false}}}}")) == set(plain) - {first}
-    assert enabled("addons: {nfs: {values: {a: {b: 0.5}, c: off}}}")["nfs"] == {"a": {"b": 0.5}, "c": False}
+    values = "{a: {b: 0.5}, c: off}"
+    assert enabled(f"addons: {{metrics_server: {{values: {values}}}}}")["metrics_server"] == {
+        "a": {"b": 0.5},
+        "c": False,
+    }
 
 
 def test_the_pool_is_written_as_metallb_reads_it(make: Make) -> None:
@@ -240,3 +275,30 @@ def test_gangs_are_switched_on_beside_a_sites_own_switches(make: Make) -> None:
     assert "scheduling.k8s.io/" in told["apiserver"]["runtime-config"]
     assert "GangScheduling=true" in told["scheduler"]["feature-gates"]
     assert told["etcd"] == without["kube_control_plane_settings"]["etcd"]
+
+
+APART = THREE.replace("services: {", "services: {etcd: [c1, c2, c3], ").replace(
+    "100}}", "100}, settings: {etcd: {heartbeat-interval: 250}}, snapshots: {every: 1h, keep: 5}}"
+)
+
+
+def test_a_store_of_its_own_has_members_and_the_api_servers_know_them(make: Make, tmp_path: Path) -> None:
+    inventory = make(APART)
+    told = of(inventory, "c2")
+    assert told["etcd_address"] == "10.10.1.2"
+    assert [each["name"] for each in told["etcd_members"]] == ["c1", "c2", "c3"]
+    assert told["etcd_settings"] == {"heartbeat-interval": "250"}
+    assert told["etcd_snapshots"] == {"every": "1h", "keep": 5}
+    endpoints = of(inventory, "m1")["kube_control_plane_store"]
+    assert endpoints == [f"https://10.10.1.{n}:2379" for n in (1, 2, 3)]
+    assert "etcd_members" not in of(inventory, "m1")
+    # the members let it in, and the API servers learn of it
+    assert {"c3", "etcd", "kube_control_plane"} <= set((limit_for(tmp_path, ["c3"]) or "").split(","))
+    # c1 to c3 still run jobs; a store is no node of Kubernetes
+    assert of(inventory, "m1")["kube_check_nodes"] == ["m1", "m2", "m3", "c4", "c5"]
+
+
+def test_without_hosts_for_it_the_store_is_on_the_control_plane(make: Make) -> None:
+    inventory = make(THREE)
+    assert of(inventory, "m1")["kube_control_plane_store"] == []
+    assert not [name for name in of(inventory, "c1") if name.startswith("etcd_")]

@@ -150,6 +150,15 @@ def test_kubernetes_is_asked_where_it_is(make: Make) -> None:
     assert "node_exporter_local" not in inventory.hostvars["c2"]
 
 
+def test_a_store_of_its_own_is_measured_where_it_is(make: Make) -> None:
+    inventory = make(KUBERNETES.replace("kube_node: [c2]", "kube_node: [c2], etcd: [c1]"))
+    assert nodes_of(inventory, "kubelet") == nodes_of(inventory, "cadvisor") == ["m1", "m2", "m3", "c2"]
+    assert inventory.hostvars["c1"]["node_exporter_local"] == {"etcd": "127.0.0.1:2381"}
+    assert "etcd" in inventory.hostvars["c1"]["node_exporter_backups"]
+    assert "etcd" not in inventory.hostvars["m1"]["node_exporter_local"]
+    assert "etcd" not in inventory.hostvars["m1"].get("node_exporter_backups", {})
+
+
 KUBERNETES = (
     "monitoring: {}\nservices: {kube_control_plane: management, kube_node: [c2]}\n"
     "kubernetes: {endpoint: {address: 10.10.0.100}}\n"
@@ -179,6 +188,33 @@ def test_the_add_on_and_its_job_go_together(make: Make, cluster: str) -> None:
     targets = inventory.vars.get("prometheus", {}).get("prometheus_targets", {})
     has = "kube_state_metrics" in inventory.vars["kube_control_plane"]["kube_addons_enabled"]
     assert ("kube_state" in targets) == has
+
+
+def test_programs_of_every_node_are_counted_by_the_same_word(make: Make) -> None:
+    """And what is not kept of them is said where they are asked."""
+    told = make("monitoring: {}\n").vars["prometheus"]
+    assert nodes_of(make("monitoring: {}\n"), "process") == EVERYBODY
+    jobs = {job["name"]: job for job in told["prometheus_jobs"]}
+    assert jobs["process"]["auth"] == jobs["node"]["auth"] == "scrape"
+    assert jobs["process"]["drop"]
+    assert not jobs["node"]["drop"]
+
+
+def test_elasticsearch_and_kibana_are_looked_at_where_they_are(make: Make) -> None:
+    def doors(inventory: Inventory) -> dict[str, str]:
+        rows = inventory.vars["prometheus"]["prometheus_targets"]["blackbox"]
+        told = {row["labels"]["service"]: row["targets"][0] for row in rows}
+        return {name: told[name] for name in ("elasticsearch", "kibana", "log-store") if name in told}
+
+    chosen = make(
+        "monitoring: {}\nlogging: {store: elasticsearch}\nservices: {elasticsearch: [m1, m2, m3], kibana: [m2]}\n"
+    )
+    assert doors(chosen) == {"elasticsearch": "10.10.0.3:9200", "kibana": "10.10.0.2:5601"}
+    assert chosen.hostvars["m1"]["node_exporter_local"] == {"elasticsearch": "127.0.0.1:9114"}
+    assert "node_exporter_local" not in chosen.hostvars["c1"]
+    other = make("monitoring: {}\nlogging: {}\n")
+    assert doors(other) == {"log-store": "10.10.0.1:9428"}
+    assert not other.hostvars["m1"].get("node_exporter_local")
 
 
 def test_the_boot_server_is_asked_for_what_machines_ask_first(make: Make) -> None:

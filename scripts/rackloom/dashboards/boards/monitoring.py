@@ -65,6 +65,12 @@ DASHBOARD = Dashboard(
                     quiet=True,
                 ),
                 lines("Logs behind by", (f"topk(10, {LOGS_BEHIND})", "{{node}}"), unit="s"),
+                lines(
+                    "Elasticsearch, where it keeps the logs",
+                    ('elasticsearch_cluster_health_status{color="green"}', "{{node}} well"),
+                    ("elasticsearch_cluster_health_unassigned_shards", "{{node}} copies without a place"),
+                    quiet=True,
+                ),
             ),
         ),
     ),

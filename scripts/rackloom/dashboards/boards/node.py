@@ -101,6 +101,73 @@ DASHBOARD = Dashboard(
             ),
         ),
         Row(
+            "Programs",
+            (
+                lines(
+                    "CPU by program",
+                    (
+                        (
+                            "sum by (node, groupname) "
+                            f"(rate(namedprocess_namegroup_cpu_seconds_total{{{_N}}}[$__rate_interval]))"
+                        ),
+                        "{{node}} {{groupname}}",
+                    ),
+                    help="In cores. users: whoever has a number of four digits or more; system: what has no name here.",
+                ),
+                lines(
+                    "Memory by program",
+                    (
+                        f'namedprocess_namegroup_memory_bytes{{{_N}, memtype="resident"}}',
+                        "{{node}} {{groupname}}",
+                    ),
+                    unit="bytes",
+                ),
+                bars(
+                    "Open files, of those allowed",
+                    f"100 * namedprocess_namegroup_worst_fd_ratio{{{_N}}}",
+                    "{{node}} {{groupname}}",
+                ),
+                lines(
+                    "How many of each",
+                    (f"namedprocess_namegroup_num_procs{{{_N}}}", "{{node}} {{groupname}}"),
+                ),
+                table(
+                    "Running for",
+                    f"time() - namedprocess_namegroup_oldest_start_time_seconds{{{_N}}}",
+                    unit="s",
+                    width=8,
+                    hide=("role", "profile", "instance", "job"),
+                ),
+                lines(
+                    "Threads",
+                    (f"namedprocess_namegroup_num_threads{{{_N}}}", "{{node}} {{groupname}}"),
+                ),
+            ),
+        ),
+        Row(
+            "The machine, by its BMC",
+            (
+                lines(
+                    "Temperatures of the board",
+                    (f"node_ipmi_temperature_celsius{{{_N}}}", "{{node}} {{sensor}}"),
+                    unit="celsius",
+                    quiet=True,
+                ),
+                lines(
+                    "Fans",
+                    (f"node_ipmi_speed_rpm{{{_N}}}", "{{node}} {{sensor}}"),
+                    unit="rotrpm",
+                    quiet=True,
+                ),
+                lines(
+                    "Power",
+                    (f"node_ipmi_power_watts{{{_N}}}", "{{node}} {{sensor}}"),
+                    unit="watt",
+                    quiet=True,
+                ),
+            ),
+        ),
+        Row(
             "Network and disks",
             (
                 lines(

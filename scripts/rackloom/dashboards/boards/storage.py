@@ -115,7 +115,23 @@ DASHBOARD = Dashboard(
                 lines(
                     "Temperature of disks",
                     (f"smartmon_temperature_celsius_raw_value{{{_N}}}", "{{node}} {{disk}}"),
+                    (f"nvme_temperature_celsius{{{_N}}}", "{{node}} {{device}}"),
                     unit="celsius",
+                    width=12,
+                    quiet=True,
+                ),
+                lines(
+                    "Life of NVMe used up",
+                    (f"100 * nvme_percentage_used_ratio{{{_N}}}", "{{node}} {{device}}"),
+                    unit="percent",
+                    width=12,
+                    high=100,
+                    quiet=True,
+                ),
+                lines(
+                    "Sectors that could not be read",
+                    (f"smartmon_current_pending_sector_raw_value{{{_N}}}", "{{node}} {{disk}}"),
+                    (f"nvme_media_errors_total{{{_N}}}", "{{node}} {{device}}"),
                     width=12,
                     quiet=True,
                 ),

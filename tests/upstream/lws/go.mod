@@ -1,0 +1,5 @@
+module rackloom.example/upstream/lws
+
+go 1.25.0
+
+require sigs.k8s.io/lws v0.8.0 // indirect
