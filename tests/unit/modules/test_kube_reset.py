@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.module_utils import kube_vip
 from plugins.modules import kube_reset
 from plugins.modules.kube_reset import LINKS, Reset, without_chains
 
@@ -68,11 +69,14 @@ def test_an_address_that_kube_vip_leaves_behind_is_taken_off(
     manifest = root / "etc/kubernetes/manifests/kube-vip.yaml"
     env = [{"name": "address", "value": "192.0.2.10"}, {"name": "vip_interface", "value": "eth0"}]
     manifest.write_text(json.dumps({"spec": {"containers": [{"env": env}]}}))
-    monkeypatch.setattr(kube_reset.kube_vip, "MANIFEST", str(manifest))
+    monkeypatch.setattr(kube_vip, "MANIFEST", str(manifest))
     taken: list[str] = []
-    monkeypatch.setattr(
-        kube_reset.kube_vip, "let_go", lambda _run, address, always: taken.append(address) or always
-    )
+
+    def let_go(_run: object, address: str, always: bool) -> bool:
+        taken.append(address)
+        return always
+
+    monkeypatch.setattr(kube_vip, "let_go", let_go)
     found, _ = reset(root)
     assert taken == ["192.0.2.10"] and "192.0.2.10" in found.done and not manifest.exists()
 
