@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -165,6 +167,25 @@ def test_credentials_are_for_root_alone(host: Host) -> None:
     )
     assert keys == ""
     assert host.run("ls /etc/kubernetes/super-admin.conf").rc != 0
+
+
+def test_kube_vip_has_the_address_for_good_and_may_do_nothing_else(host: Host) -> None:
+    """kubeadm went through it before there was a kube-vip; what held it then is gone."""
+    address = host.ansible.get_variables()["rackloom_address"].rpartition(".")[0] + ".200"
+    shown = json.loads(host.check_output(f"ip -json address show to {address}/32"))
+    entries = [entry for each in shown for entry in each.get("addr_info", [])]
+    [entry] = [each for each in entries if each.get("local") == address]
+    assert entry["valid_life_time"] == 2**32 - 1
+    lease = f"{ADMIN} -n kube-system get lease rackloom-kube-vip -o jsonpath='{{.spec.holderIdentity}}'"
+    assert host.check_output(lease) == "one"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    asked = http.client.HTTPSConnection(address, 6443, timeout=10, context=context)
+    asked.request("GET", "/readyz")
+    assert asked.getresponse().status == 200
+    own = "kubectl --kubeconfig=/etc/rackloom/kubernetes/kube-vip.conf -n kube-system auth can-i"
+    for may, what in (("yes", "update leases/rackloom-kube-vip"), ("no", "list pods"), ("no", "get secrets")):
+        assert host.run(f"{own} {what}").stdout.split()[-1] == may, what
 
 
 def test_the_store_is_copied_and_only_so_many_copies_stay(host: Host) -> None:
