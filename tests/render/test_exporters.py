@@ -14,7 +14,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ def called(name: str, folder: Path) -> Iterator[int]:
             process.kill()
 
 
+def answers(ask: Callable[[], str]) -> bool:
+    """Whether an exporter is there to be asked."""
+    try:
+        return bool(ask())
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def exporter(tmp_path: Path) -> Iterator[Any]:
     """The real one, with the role's configuration and the web configuration of all exporters; asks it."""
@@ -77,15 +85,9 @@ def exporter(tmp_path: Path) -> Iterator[Any]:
         with opener.open(request, timeout=20) as answer:
             return str(answer.read().decode())
 
-    def ready() -> bool:
-        try:
-            return bool(ask())
-        except OSError:
-            return False
-
     argv = [str(program), f"-web.listen-address=127.0.0.1:{port}", "-threads=false", "-gather-smaps=false"]
     argv += [f"-config.path={tmp_path}/processes.yml", f"-web.config.file={tmp_path}/exporter.yml"]
-    with running(argv, tmp_path / "log", ready):
+    with running(argv, tmp_path / "log", lambda: answers(ask)):
         yield ask
 
 
@@ -170,13 +172,7 @@ def told_of_elasticsearch(folder: Path, server: str, password: str) -> str:
         with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             return str(answer.read().decode())
 
-    def ready() -> bool:
-        try:
-            return bool(ask())
-        except OSError:
-            return False
-
-    with running(argv, folder / "log", ready):
+    with running(argv, folder / "log", lambda: answers(ask)):
         return ask()
 
 
