@@ -266,7 +266,6 @@ class Member:
         self.module = module
         self.params = module.params
         self.control_plane = module.params["role"] == "control_plane"
-        self.node = ""
         self.actions: list[str] = []
         self.run = runner(module)
         self.ca: str = module.params["ca_certificate"]
