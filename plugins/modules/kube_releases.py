@@ -435,6 +435,12 @@ def trouble(pod: Mapping[str, Any]) -> tuple[str, str, bool]:
     return "", "", False
 
 
+def established(definition: Mapping[str, Any]) -> bool:
+    """Whether the API serves the kind that a custom resource definition brings."""
+    conditions = definition.get("status", {}).get("conditions") or []
+    return any(each.get("type") == "Established" and each.get("status") == "True" for each in conditions)
+
+
 # --- Doing it ------------------------------------------------------------------------------
 
 
@@ -499,8 +505,19 @@ class Cluster:
         apply = ["apply", "--server-side", "--force-conflicts", f"--field-manager={MANAGER}", "--filename=-"]
         names = self.kubectl.call(*apply, "--output=name", data=text, timeout=60).split()
         kinds = [name for name in names if name.startswith("customresourcedefinition")]
-        if kinds:
-            self.kubectl.call("wait", "--for=condition=Established", "--timeout=60s", *kinds, timeout=90)
+        # `kubectl wait` gives up at once on a definition whose list of conditions is still null, as on one that was
+        # only just made it may be; so the API is asked itself.
+        end = self.clock() + 60
+        while kinds and (late := self.unserved(kinds)):
+            if self.clock() >= end:
+                raise KubeError(f"the API does not serve {', '.join(late)} after 60 s")
+            self.pause(0.5)
+
+    def unserved(self, definitions: Sequence[str]) -> list[str]:
+        """Those of some custom resource definitions whose kind the API does not serve yet."""
+        found = self.kubectl.get(*definitions)
+        # kubectl gives one object as itself, several as a list
+        return [each["metadata"]["name"] for each in found.get("items", [found]) if not established(each)]
 
     def install(self, release: Release, found: Found | None) -> None:
         """Install or upgrade one release; what was only just installed may take a moment to answer."""

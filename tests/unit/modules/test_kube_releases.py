@@ -14,6 +14,7 @@ from plugins.modules import kube_releases
 from plugins.modules.kube_releases import LABEL_DIGEST, LABEL_OWNER, Cluster, bring, digest_of, missing_part
 
 OBJECTS = "kind: ConfigMap\n"
+DEFINITION = "customresourcedefinition.apiextensions.k8s.io"
 
 
 def release(name: str = "tool", **more: Any) -> dict[str, Any]:
@@ -78,9 +79,11 @@ class Api:
         self.given: list[tuple[list[str], str]] = []
         self.helm_says: list[tuple[int, str]] = []
         self.on_pause: Callable[[], None] = lambda: None
+        self.serves_definitions = True
 
     def pause(self, seconds: float) -> None:
         self.now += seconds
+        self._serve_definitions()
         self.on_pause()
 
     def holds(self, wanted: dict[str, Any], status: str = "deployed", version: int = 1) -> None:
@@ -103,11 +106,32 @@ class Api:
             return 0, "cannot read its file\n", ""
         if words[1] == "get":
             return 0, self._get(words[2:]), ""
+        if words[1] == "apply":
+            return 0, self._apply(data), ""
         return 0, "", ""
+
+    def _apply(self, data: str) -> str:
+        """Names of what was applied; definitions are served only after a while, and before have no conditions."""
+        names = []
+        for each in filter(None, yaml.safe_load_all(data)):
+            name = each.get("metadata", {}).get("name", "")
+            if each["kind"] != "CustomResourceDefinition":
+                continue
+            names.append(f"{DEFINITION}/{name}")
+            self.objects[names[-1]] = {**each, "status": {"conditions": None}}
+        return "\n".join(names)
+
+    def _serve_definitions(self) -> None:
+        for name, each in self.objects.items():
+            if name.startswith(DEFINITION) and self.serves_definitions:
+                each["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
 
     def _get(self, words: Sequence[str]) -> str:
         if words[0] == "secrets":
             return "\n".join(" ".join(map(str, row)) for row in self.secrets)
+        if words[0].startswith(DEFINITION):
+            asked = [self.objects[word] for word in words if word.startswith(DEFINITION)]
+            return json.dumps({"items": asked} if len(asked) > 1 else asked[0])
         found = {"nodes": self.nodes, "pods": self.pods, kube_releases.WORKLOADS: self.workloads}.get(
             words[0]
         )
@@ -496,3 +520,28 @@ def test_pods_lost_with_a_node_are_not_waited_for_where_nothing_changed(
     one = workload(availableReplicas=1)
     found = kube_releases.whole_where_nodes_answer(one, there, {"n2"}, unchanged=unchanged)
     assert found is not waited_for
+
+
+def definition(name: str) -> str:
+    return f"kind: CustomResourceDefinition\nmetadata: {{name: {name}}}\n"
+
+
+@pytest.mark.parametrize("names", [["a.tool.example"], ["a.tool.example", "b.tool.example"]])
+def test_definitions_are_waited_for_though_their_conditions_are_null_at_first(
+    api: Api, tmp_path: Path, names: list[str]
+) -> None:
+    path = tmp_path / "kinds.yml"
+    path.write_text("---\n".join(definition(name) for name in names))
+    assert bring(cluster(api), [release(definitions=[str(path)])], really=True)[0] == ["tool"]
+    waited = [each for each in api.called if each[1] == "get" and each[2].startswith(DEFINITION)]
+    assert len(waited) == 2, "asked once too early, and once more"
+    assert waited[0][2:-1] == [f"{DEFINITION}/{name}" for name in names]
+
+
+def test_a_definition_that_is_never_served_is_named(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "kinds.yml"
+    path.write_text(definition("a.tool.example"))
+    api.serves_definitions = False
+    with pytest.raises(KubeError, match=r"the API does not serve a\.tool\.example after 60 s"):
+        bring(cluster(api), [release(definitions=[str(path)])], really=True)
+    assert not api.did("helm", "upgrade")
