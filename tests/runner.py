@@ -175,9 +175,9 @@ def unit_jobs(extra: Sequence[str]) -> list[Job]:
     rest = [arg for arg in extra if arg not in named]
     workers = min(CORES, 4)
     if named:
-        return [pytest_job("pytest", named, rest, workers=workers, timeout=900)]
+        return [pytest_job("pytest", named, rest, workers=workers, timeout=2400)]
     return [
-        pytest_job(f"pytest {name}", [f"tests/{name}"], rest, workers=workers, timeout=900)
+        pytest_job(f"pytest {name}", [f"tests/{name}"], rest, workers=workers, timeout=2400)
         for name in (UNIT, RENDER)
         if any((ROOT / "tests" / name).rglob("test_*.py"))
     ]

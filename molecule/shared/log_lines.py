@@ -1,4 +1,4 @@
-"""Asking the log store what it holds; the scenarios of those who send to it import this (see pytest.ini)."""
+"""Asking the log store what it holds; the scenarios of those who send to it import this."""
 
 from __future__ import annotations
 

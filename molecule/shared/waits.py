@@ -1,4 +1,4 @@
-"""Waiting for what comes true later; the scenarios' tests import it (see pytest.ini)."""
+"""Waiting for what comes true later; the scenarios' tests import it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ AWAY = re.compile(
     r"connection refused|connection reset|unexpected EOF|: EOF|i/o timeout|TLS handshake timeout|Unable to connect"
     r"|no route to host|server is currently unable|ServiceUnavailable|leader changed|no leader|request timed out"
     r"|context deadline exceeded|too many requests|server rejected our request|not yet ready|Client\.Timeout"
-    r"|http2: client connection lost|InternalError|etcdserver",
+    r"|http2: client connection lost|InternalError|etcdserver"
+    # a kubelet that has only just joined, and has no certificate to show yet
+    r"|remote error: tls: internal error",
     re.IGNORECASE,
 )
 """What kubectl says when it is worth asking again."""

@@ -22,6 +22,17 @@ PROXY_METRICS = "127.0.0.1:10249"
 ETCD_QUOTA = str(8 << 30)
 ETCD_METRICS = "http://127.0.0.1:2381"
 STORE_CLIENT = "/etc/kubernetes/pki/apiserver-etcd-client"
+KUBELET_LABELS = frozenset(
+    f"{space}/{name}"
+    for space, names in {
+        "kubernetes.io": ("hostname", "arch", "os"),
+        "beta.kubernetes.io": ("arch", "os", "instance-type"),
+        "topology.kubernetes.io": ("zone", "region"),
+        "failure-domain.beta.kubernetes.io": ("zone", "region"),
+    }.items()
+    for name in names
+)
+"""Labels of Kubernetes' own that a kubelet may put on its node, beside all of its own two name spaces."""
 
 Document = dict[str, Any]
 
@@ -187,9 +198,22 @@ def proxy(inputs: Mapping[str, Any]) -> Document:
     }
 
 
+def settable(label: str) -> bool:
+    """Whether a kubelet may put this label on its own node. It does not start where it is told another one."""
+    space, slash, _ = label.rpartition("/")
+    if not slash or not _within(space, ("kubernetes.io", "k8s.io")):
+        return True
+    return label in KUBELET_LABELS or _within(space, ("kubelet.kubernetes.io", "node.kubernetes.io"))
+
+
+def _within(space: str, spaces: Sequence[str]) -> bool:
+    """Whether a label's name space is one of these, or below one."""
+    return any(space == each or space.endswith(f".{each}") for each in spaces)
+
+
 def registration(inputs: Mapping[str, Any]) -> Document:
-    """How a node presents itself."""
-    labels = inputs.get("labels") or {}
+    """How a node presents itself. Labels that its kubelet may not set are put on later, see kube_settings."""
+    labels = {key: value for key, value in (inputs.get("labels") or {}).items() if settable(key)}
     found: Document = {
         "name": inputs["node"],
         "criSocket": SOCKETS[inputs.get("runtime") or "containerd"],
@@ -282,7 +306,7 @@ def parts(inputs: Mapping[str, Any], files: str = "") -> dict[str, str]:
 
 
 def audit_policy() -> Document:
-    """Who changed what, without contents; what components ask each other all day is left out."""
+    """Who changed what and who read secrets, without contents; what components ask each other all day is left out."""
     components = [
         "system:kube-scheduler",
         "system:kube-controller-manager",
@@ -304,6 +328,15 @@ def audit_policy() -> Document:
                 "resources": [{"group": "", "resources": ["events"]}, {"group": "events.k8s.io"}],
             },
             {"level": "None", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}]},
+            # Nodes read the same few all day, and they hold nothing that is secret.
+            {
+                "level": "None",
+                "userGroups": ["system:nodes"],
+                "verbs": reading,
+                "resources": [{"group": "", "resources": ["configmaps"]}],
+            },
+            # Before components are left out: whoever has taken one over reads these first.
+            {"level": "Metadata", "resources": [{"group": "", "resources": ["secrets", "configmaps"]}]},
             {"level": "None", "users": components, "verbs": reading},
             {
                 "level": "None",

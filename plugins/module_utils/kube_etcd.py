@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from .kube_client import KubeError, Run
 
@@ -155,17 +156,25 @@ def parse_health(text: str) -> set[str]:
     return set()
 
 
+def called(member: Mapping[str, Any]) -> str:
+    """A member's name. One that was let in and never started has none, and is called by its address."""
+    if member["name"]:
+        return str(member["name"])
+    hosts = [urlsplit(url).hostname for url in member.get("peers") or ()]
+    return next((host for host in hosts if host), "")
+
+
 def leftovers(members: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[Mapping[str, Any]]:
-    """The members of these names; one that never started has no name, and its address tells."""
-    wanted = set(names)
-    return [member for member in members if member["name"] in wanted]
+    """The members that are called so; among the names there may be addresses, for those that never started."""
+    wanted = {name for name in names if name}
+    return [member for member in members if called(member) in wanted]
 
 
 def refusal(members: Sequence[Mapping[str, Any]], leaving: Iterable[str]) -> str:
     """Why these members may not leave, as a sentence; '' where they may."""
     gone = {str(name) for name in leaving}
     voting = [member for member in members if not member["learner"]]
-    staying = [member for member in voting if member["name"] not in gone]
+    staying = [member for member in voting if called(member) not in gone]
     if len(staying) == len(voting):
         return ""
     well = [member for member in voting if member["healthy"]]

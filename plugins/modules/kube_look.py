@@ -37,7 +37,8 @@ RETURN = r"""
 rackloom_facts:
   description:
     - C(kubernetes) has C(node) (installed, manifests, joined, store, active) and C(cluster) (server, release, proxy,
-      nodes, members), which is empty where it was not asked or did not answer; then C(trouble) says why.
+      nodes, members), which is empty where it was not asked or did not answer; then C(trouble) says why. A member of
+      etcd that never started has no name, and is called by its address.
   returned: always
   type: dict
   sample: {kubernetes: {node: {installed: {kubelet: X.Y.Z}}, cluster: {}, trouble: "kubectl: connection refused"}}
@@ -60,7 +61,7 @@ from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's pl
     tag_of,
     unmanaged,
 )
-from ..module_utils.kube_etcd import Etcd  # noqa: TID252
+from ..module_utils.kube_etcd import Etcd, called  # noqa: TID252
 from ..module_utils.kube_running import JOINED, STORE, installed, manifests  # noqa: TID252
 
 UNITS = ("kubelet.service", "slurmd.service")
@@ -79,12 +80,14 @@ def cluster(kubectl: Kubectl, etcd: Etcd) -> dict[str, Any]:
     text = str(config.get("data", {}).get("ClusterConfiguration", ""))
     release = re.search(r"^kubernetesVersion:\s*v?(\S+)", text, re.MULTILINE)
     proxy = kubectl.find("daemonset", "--namespace=kube-system", "kube-proxy")
-    pods = kubectl.items("pods", "--all-namespaces")
+    pods: dict[str, list[dict[str, Any]]] = {}
+    for pod in kubectl.items("pods", "--all-namespaces"):
+        pods.setdefault(pod.get("spec", {}).get("nodeName") or "", []).append(pod)
     budgets = kubectl.items("poddisruptionbudgets", "--all-namespaces")
     nodes = []
     for node in kubectl.items("nodes"):
         row = node_row(node)
-        own = [pod for pod in pods if pod.get("spec", {}).get("nodeName") == row["name"]]
+        own = pods.get(row["name"], [])
         row["held"] = [
             {"budget": name, "stands": stands, "pods": held} for name, stands, held in holding(own, budgets)
         ]
@@ -99,7 +102,7 @@ def cluster(kubectl: Kubectl, etcd: Etcd) -> dict[str, Any]:
         "store_trouble": "",
     }
     try:
-        told["members"] = etcd.members()
+        told["members"] = [{**member, "name": called(member)} for member in etcd.members()]
     except (KubeError, OSError) as error:
         told["store_trouble"] = str(error)
     return told

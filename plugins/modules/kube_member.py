@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: kube_member
 short_description: Take members out of a control plane's etcd
 description:
-  - Runs on a control-plane node that stays. Members are named as their nodes. One that is not there is no error.
+  - Runs on a control-plane node that stays. Members are named as their nodes; one that was let in and never started has
+    no name, and is named by its address. One that is not there is no error.
   - Refuses where etcd has no quorum, or would lose it.
 options:
   names:
@@ -44,7 +45,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kube_client import KubeError, runner  # noqa: TID252 - how a collection's plugins find each other
-from ..module_utils.kube_etcd import Etcd, leftovers, refusal  # noqa: TID252
+from ..module_utils.kube_etcd import Etcd, called, leftovers, refusal  # noqa: TID252
 
 PATIENCE = 60
 """Seconds for the ones that stay to be well, before another one leaves."""
@@ -62,18 +63,19 @@ def remove(
     """Take these members out, noting each in `removed`; gives the names of those that stay. Raises KubeError."""
     end = clock() + PATIENCE
     while True:
-        members = [member for member in etcd.members() if not check or member["name"] not in removed]
+        members = [member for member in etcd.members() if not check or called(member) not in removed]
         leaving = leftovers(members, names)
         if not leaving:
-            return sorted(str(member["name"]) for member in members if member["name"] not in names)
+            return sorted(called(member) for member in members)
         # those that are not well first: each one that leaves makes the quorum easier to have
         member = min(leaving, key=lambda each: bool(each["healthy"]))
-        if said := refusal(members, [str(member["name"])]):
+        name = called(member)
+        if said := refusal(members, [name]):
             if removed and not check and clock() < end:
                 pause(1)
                 continue
-            raise KubeError(f"{member['name']} stays a member: {said}")
-        removed.append(str(member["name"]))
+            raise KubeError(f"{name} stays a member: {said}")
+        removed.append(name)
         if not check:
             etcd.remove(str(member["id"]))
 

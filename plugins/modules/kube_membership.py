@@ -11,8 +11,8 @@ description:
     and this node may make it, C(kubeadm join) through the cluster's endpoint otherwise, and nothing on a node that is
     a member already.
   - A node whose join was cut off is cleaned, it alone, and joins again. An init that was cut off is gone on with,
-    never begun anew, once etcd holds data. A member is never reset. An etcd with data that is not known to be ours is
-    never touched.
+    never begun anew, once etcd holds data. A member is never reset; manifests that it lacks are put back, and a kubelet
+    whose certificate has ended gets another one. An etcd with data that is not known to be ours is never touched.
   - Settings of a member's control plane are compared part by part with those that were last put into force. What
     differs is rendered by kubeadm's own phases; a part starts anew only where its manifest then differs, and must
     answer before the next one's turn comes. A part that does not answer gets its old manifest back.
@@ -20,7 +20,8 @@ description:
     the cluster's own authority. So there are no tokens that could leak or expire, and no other node is asked.
 options:
   state:
-    description: C(looked) only tells what the node is; C(joined) makes it a member.
+    description:
+      - C(looked) tells what the node is, and puts back what a member has lost; C(joined) makes it a member.
     type: str
     choices: [joined, looked]
     default: joined
@@ -161,6 +162,7 @@ RESTORED = Path("/var/lib/rackloom/etcd/restored")
 KUBERNETES = Path("/etc/kubernetes")
 CONFIG = Path(kube_documents.FOLDER) / "kubeadm.json"
 SERVING = Path(kube_documents.FOLDER) / "serving.json"
+KUBELET_PKI = Path(node_members.CLIENT).parent
 ETCD = Path(kube_documents.ETCD_DATA)
 MANIFESTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 PORTS = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
@@ -288,6 +290,9 @@ class Member:
             return "restored"
         if stored and intent.get("action") == "init":
             return "init"
+        if mark and self.control_plane and data:
+            # something was taken from it; what its store holds may be all that is left of the cluster
+            return "member"
         begun = kubelet or manifests or data or intent or (KUBERNETES / "bootstrap-kubelet.conf").exists()
         # A worker has the authority from kubeadm alone; a control-plane node has it before.
         begun = begun or (not self.control_plane and (KUBERNETES / "pki/ca.crt").exists())
@@ -362,6 +367,17 @@ class Member:
         except (OSError, http.client.HTTPException):
             return False
 
+    def needed(self) -> str:
+        """Why a node whose join was cut off may not be cleaned, its etcd may vote by now; "" where it may be."""
+        if self.store or not (ETCD / "member").is_dir():
+            return ""
+        try:
+            rows = self.etcd(self.others()).members()
+        except KubeError as error:
+            return f"no member of etcd can be asked whether it votes there: {error}"
+        named = [{**row, "name": row["id"]} for row in rows]
+        return kube_etcd.refusal(named, [row["id"] for row in rows if self.peer() in row["peers"]])
+
     def clean(self) -> None:
         """Undo what a join that was cut off has left on this node; the cluster's authorities stay."""
         self.must(
@@ -412,6 +428,12 @@ class Member:
     def init(self, found: str) -> None:
         """Make the cluster, or go on with making it."""
         if found == "unfinished":
+            if read_json(MARK) and not self.store:
+                raise NotJoinedError(
+                    "this node was a member of the cluster, its etcd has no data any more, and no API server answers. "
+                    f"See whether the volume of {ETCD} is mounted; if the data is lost, restore a snapshot: "
+                    "rackloom kubernetes restore"
+                )
             self.clean()
         if self.store and found != "init" and kube_etcd.Etcd(self.run, self.store).holds("/registry/"):
             # its control plane is gone, and what it kept is there: as after a restore
@@ -439,6 +461,10 @@ class Member:
         """Join the cluster through its endpoint."""
         if found == "unfinished":
             if self.complete():
+                return
+            if self.control_plane and (needed := self.needed()):
+                said = f"this node's join was cut off, and it is not cleaned: {needed}"
+                self.wait(said, self.complete, self.params["timeout"])
                 return
             self.clean()
         if self.control_plane:
@@ -507,7 +533,18 @@ class Member:
         """Etcd at these addresses, with a certificate that is made where it is missing."""
         if not (KUBERNETES / "pki/etcd/healthcheck-client.crt").exists():
             self.must("kubeadm", "init", "phase", "certs", "etcd-healthcheck-client", f"--config={CONFIG}")
-        return kube_etcd.Etcd(self.run, [f"https://{address}:2379" for address in addresses])
+        return kube_etcd.Etcd(
+            self.run, [f"https://{kube_vip.bracketed(address)}:2379" for address in addresses]
+        )
+
+    def peer(self) -> str:
+        """Where other members of etcd reach this node's."""
+        return f"https://{kube_vip.bracketed(self.params['address'])}:2380"
+
+    def others(self) -> list[str]:
+        """Addresses of the other control-plane nodes."""
+        told = [str(each["address"]) for each in self.params["members"]]
+        return [address for address in told if address != self.params["address"]]
 
     def votes(self) -> bool:
         """Whether this node's etcd is a full and healthy member."""
@@ -515,23 +552,18 @@ class Member:
             rows = self.etcd([self.params["address"]]).members()
         except KubeError:
             return False
-        peer = f"https://{self.params['address']}:2380"
-        return any(peer in row["peers"] and row["healthy"] and not row["learner"] for row in rows)
+        return any(self.peer() in row["peers"] and row["healthy"] and not row["learner"] for row in rows)
 
     def forget_member(self) -> None:
         """Take out what an earlier attempt of this node left in etcd: its data is gone, so it can never come back."""
         if self.store:
             return
-        others = [
-            each["address"] for each in self.params["members"] if each["address"] != self.params["address"]
-        ]
-        peer = f"https://{self.params['address']}:2380"
         last: Exception | None = None
-        for address in others:
+        for address in self.others():
             etcd = self.etcd([address])
             try:
                 for row in etcd.members():
-                    if peer in row["peers"]:
+                    if self.peer() in row["peers"]:
                         etcd.remove(row["id"])
                         self.actions.append("removed its former member from etcd")
             except KubeError as error:
@@ -589,6 +621,8 @@ class Member:
         path = self.manifest(pod)
         before, running = path.read_text(encoding="utf-8"), self.pod(pod)
         self.have_image(before)
+        if name == "etcd":
+            self.others_well()
         phase = ["etcd", "local"] if name == "etcd" else ["control-plane", name]
         self.must("kubeadm", "init", "phase", *phase, f"--config={CONFIG}")
         if path.read_text(encoding="utf-8") == before:
@@ -611,6 +645,16 @@ class Member:
                 f"{error}. It runs with its old settings again; see: crictl logs of {pod}, and correct the settings"
             ) from None
         return True
+
+    def others_well(self) -> None:
+        """Refuse to start this node's etcd anew where the others could not go on without it."""
+        rows = [row for row in self.etcd([self.params["address"]]).members() if not row["learner"]]
+        well = [row for row in rows if row["healthy"] and self.peer() not in row["peers"]]
+        if len(rows) > 1 and len(well) < kube_etcd.quorum(len(rows)):
+            raise NotJoinedError(
+                f"etcd has new settings, and it is not started anew: only {len(well)} of the other {len(rows) - 1} "
+                "members are well, and the API would go away. Bring them up, or take them out: rackloom nodes replace"
+            )
 
     def have_image(self, manifest: str) -> None:
         """Have a part's image at hand before the part is stopped: a kubelet short of disk may have dropped it."""
@@ -648,16 +692,23 @@ class Member:
 
     def renew_serving(self) -> bool:
         """Give the API server a certificate with the names it now has. It takes it without a restart."""
-        stem = KUBERNETES / "pki" / "apiserver"
-        kept = {ending: Path(f"{stem}{ending}").read_bytes() for ending in (".crt", ".key")}
-        for ending in kept:
-            Path(f"{stem}{ending}").unlink()
+        files = {ending: KUBERNETES / "pki" / f"apiserver{ending}" for ending in (".crt", ".key")}
+        # kubeadm makes it only where none is; who is killed meanwhile finds the former one here
+        kept = STATE / "serving-before.json"
+        former = read_json(kept) or {
+            ending: path.read_text(encoding="ascii") for ending, path in files.items()
+        }
+        write_private(kept, json.dumps(former))
+        for path in files.values():
+            path.unlink(missing_ok=True)
         try:
             self.serving()
         except NotJoinedError:
-            for ending, content in kept.items():
-                write_private(Path(f"{stem}{ending}"), content.decode())
+            for ending, path in files.items():
+                write_private(path, former[ending])
             raise
+        finally:
+            kept.unlink()
         return True
 
     def kubectl(self, *words: str) -> str:
@@ -709,9 +760,61 @@ class Member:
 
     def keep(self) -> None:
         """A member stays what it is, with the settings of today."""
-        if self.control_plane:
-            self.wait("this node's API server is ready", self.own_api, self.params["timeout"])
-            self.apply()
+        if not self.control_plane:
+            if node_members.ended(str(KUBELET_PKI / "kubelet-client-current.pem")):
+                self.ask_for_certificate()
+            return
+        self.put_back()
+        self.wait("this node's API server is ready", self.own_api, self.params["timeout"])
+        self.settle_identity()
+        self.apply()
+
+    # what a member has lost
+
+    def ask_for_certificate(self) -> None:
+        """Let a worker's kubelet ask for a certificate as one that joins does: its own is too old to ask with."""
+        credential = self.params["credential"] or {}
+        text = kubeconfig(self.params["endpoint"], self.ca, credential["key"], credential["certificate"])
+        paper = KUBERNETES / "bootstrap-kubelet.conf"
+        try:
+            write_private(paper, text)
+            self.must("systemctl", "restart", "kubelet.service")
+            client = str(KUBELET_PKI / "kubelet-client-current.pem")
+            self.wait(
+                "the kubelet gets a certificate",
+                lambda: not node_members.ended(client),
+                self.params["timeout"],
+            )
+        finally:
+            paper.unlink(missing_ok=True)
+        self.actions.append("the kubelet's certificate had ended, and it has another one")
+
+    def put_back(self) -> None:
+        """Give a control-plane node back what it needs to come up: its kubelet's identity, manifests, certificates."""
+        config, client = KUBERNETES / "kubelet.conf", KUBELET_PKI / "kubelet-client-current.pem"
+        if not config.exists() or node_members.ended(str(client)):
+            # from the authority, which is here: it may be its own API server that the kubelet has to bring up
+            for path in [*KUBELET_PKI.glob("kubelet-client-*"), config]:
+                path.unlink(missing_ok=True)
+            self.must("kubeadm", "init", "phase", "kubeconfig", "kubelet", f"--config={CONFIG}")
+            self.must("systemctl", "restart", "kubelet.service")
+            self.actions.append("the kubelet has an identity again")
+        missing = [name for name in self.manifests if not self.manifest(name).exists()]
+        for name in missing:
+            phase = ["etcd", "local"] if name == "etcd" else ["control-plane", name.removeprefix("kube-")]
+            self.must("kubeadm", "init", "phase", *phase, f"--config={CONFIG}")
+            self.actions.append(f"{name} was missing, and is put back")
+        leaves = [*LEAVES, *(() if self.store else STORE_LEAVES)]
+        if any(node_members.ended(str(KUBERNETES / "pki" / f"{leaf}.crt")) for leaf in leaves):
+            self.must("systemctl", "start", "rackloom-kube-certificates.service")
+            self.actions.append("certificates had ended, and are renewed")
+
+    def settle_identity(self) -> None:
+        """Have the kubelet's identity renew itself: one that kubeadm wrote into its kubeconfig never would."""
+        config, client = KUBERNETES / "kubelet.conf", KUBELET_PKI / "kubelet-client-current.pem"
+        if "client-certificate-data" in config.read_text(encoding="utf-8"):
+            self.wait("the kubelet gets a certificate", client.exists, self.params["timeout"])
+            self.must("kubeadm", "init", "phase", "kubelet-finalize", "all", f"--config={CONFIG}")
 
     def refusal(self, found: str, api: list[str]) -> str:
         """Why nothing may be done; "" where something may."""
@@ -737,7 +840,9 @@ class Member:
         return f"no API server answers at {self.params['endpoint']}; the control plane comes first"
 
     def looked(self) -> None:
-        """Only tell."""
+        """Tell. A member gets back what it has lost here already: all do this at once, and join one by one."""
+        if self.control_plane and not self.module.check_mode and self.state() == "member":
+            self.put_back()
         self.end(self.state(), self.answering())
 
     def end(self, found: str, api: list[str]) -> None:

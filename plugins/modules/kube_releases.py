@@ -153,6 +153,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's plugins find each other
     ADMIN,
+    AWAY,
     Kubectl,
     KubeError,
     Run,
@@ -493,6 +494,10 @@ class Cluster:
             self.define(text)
         if release.get("chart") and (text := self.helm("show", "crds", release["chart"])).strip():
             self.define(text)
+        self.unlock(found)
+
+    def unlock(self, found: Found | None) -> None:
+        """Remove a record that says that helm is at work, where it was cut off: helm would not begin again."""
         if found is not None and found.status.startswith("pending"):
             self.kubectl.call(
                 "delete", "secret", found.secret, f"--namespace={found.namespace}", "--ignore-not-found"
@@ -533,13 +538,21 @@ class Cluster:
             argv = ["upgrade", "--install", release["name"], chart, f"--namespace={release['namespace']}"]
             argv += ["--values=-", f"--labels={labels}", "--history-max=3", "--skip-crds"]
             while said := self.refused(argv, json.dumps(release.get("values") or {})):
-                if NOT_YET.search(said) is None or self.clock() >= self.end:
+                cut_off = AWAY.search(said) is not None
+                if (NOT_YET.search(said) is None and not cut_off) or self.clock() >= self.end:
                     raise KubeError(f"{title(release)}: helm could not install it: {said}")
                 self.pause(2)
+                if cut_off:
+                    begun = releases_of(self.kubectl, self.params["owner"])
+                    self.unlock(begun.get((release["namespace"], release["name"])))
 
     def remove(self, found: Found) -> None:
         """Uninstall a release."""
-        self.helm("uninstall", found.name, f"--namespace={found.namespace}", "--ignore-not-found", "--wait")
+        argv = ["uninstall", found.name, f"--namespace={found.namespace}", "--ignore-not-found", "--wait"]
+        while said := self.refused(argv, ""):
+            if AWAY.search(said) is None or self.clock() >= self.end:
+                raise KubeError(said)
+            self.pause(2)
 
     # --- waiting
 

@@ -11,8 +11,9 @@ description:
     the pod network's interfaces, its configuration and the service proxy's rules.
   - The address that kube-vip may have left behind is taken off the node; somebody else has it by then.
   - Knows nothing of the cluster. Drain the node, and take its member out of etcd, before.
-  - The data of etcd is kept aside, unless O(erase) says otherwise. Programs, packages and images stay, so joining anew
-    is quick.
+  - Keys and kubeconfigs are removed, those of people and of etcd too; the cluster that lives on still believes them.
+  - The data of etcd is kept aside, unless O(erase) says otherwise. Snapshots stay in any case, since they may be the
+    only ones. Programs, packages and images stay, so joining anew is quick.
 options:
   units:
     description: Units that are stopped and disabled. Those that are not there are passed over.
@@ -49,18 +50,24 @@ aside:
   description: Where the data of etcd is now; empty where there was none.
   returned: always
   type: str
+rackloom_facts:
+  description: C(copies) are the snapshots and folders with data of etcd that are still on the node.
+  returned: always
+  type: dict
 """
 
+import contextlib
 import glob
 import os
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import kube_vip  # noqa: TID252 - how a collection's plugins find each other
+from ..module_utils import kube_vip, node_members  # noqa: TID252 - how a collection's plugins find each other
 from ..module_utils.kube_client import Run, runner  # noqa: TID252
 
 LEFT = (
@@ -70,7 +77,26 @@ LEFT = (
     "/var/lib/kubelet/config.yaml",
 )
 """What kubeadm leaves behind on a node that it has set up."""
+CREDENTIALS = (
+    "/etc/kubernetes/pki/*.key",
+    "/etc/kubernetes/pki/etcd/*.key",
+    "/etc/kubernetes/users/*",
+    "/var/lib/kubelet/pki/*",
+    "/etc/rackloom/kubernetes/*.conf",
+    "/etc/rackloom/kubernetes/apiserver/encryption.json",
+    "/etc/rackloom/etcd/*.key",
+)
+"""What opens the cluster, or a copy of what it keeps. kubeadm removes some of it, if it is there and does not fail."""
+COPIES = (
+    "/var/lib/rackloom/etcd/*.db",
+    "/var/lib/rackloom/etcd/before-*/",
+    "/var/lib/rackloom/kubernetes-restore.db",
+    "/etc/kubernetes/tmp/kubeadm-backup-etcd-*/",
+)
+"""Where data of etcd lies beside the store, the last of it put there by kubeadm's upgrades."""
 STORE = "/var/lib/etcd"
+LOST = "lost+found"
+"""What a file system of its own has at its root."""
 NETWORKS = ("/etc/cni/net.d/*", "/var/lib/cni/*", "/run/flannel/*", "/run/calico/*", "/run/cilium/*")
 LINKS = re.compile(
     r"cni0|flannel[\w.-]*|kube-bridge|kube-dummy-if|kube-ipvs0|vxlan\.calico|vxlan-v6\.calico|cali[0-9a-f]{11}"
@@ -96,6 +122,7 @@ class Reset:
         if any(glob.glob(pattern) for pattern in LEFT):
             self.kubeadm()
         self.units()
+        self.credentials()
         self.store()
         self.networks()
         self.rules()
@@ -106,6 +133,9 @@ class Reset:
         if self.check:
             return
         address = moved_address()
+        # what is noted of a member would have a deploy put back what is taken from it now, if this is killed
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(node_members.MARK)
         # the kubelet first, or it starts containers anew while they are stopped
         self.run(["systemctl", "stop", "kubelet.service"], "")
         argv = ["timeout", str(self.params["timeout"]), "kubeadm", "reset", "--force"]
@@ -136,9 +166,16 @@ class Reset:
             if not self.check:
                 self.run(["systemctl", "disable", "--now", unit], "")
 
+    def credentials(self) -> None:
+        """Remove what is believed by the cluster that this node is of no more."""
+        for path in files(CREDENTIALS):
+            self.done.append(path)
+            if not self.check:
+                os.remove(path)
+
     def store(self) -> None:
         """Move etcd's data aside, or remove it. The folder itself may be a mount."""
-        entries = sorted(os.listdir(STORE)) if os.path.isdir(STORE) else []
+        entries = sorted(set(os.listdir(STORE)) - {LOST}) if os.path.isdir(STORE) else []
         if "member" not in entries:
             return
         self.done.append(STORE)
@@ -192,6 +229,17 @@ class Reset:
                 self.run([f"{program}-restore"], kept)
 
 
+def files(patterns: Iterable[str]) -> list[str]:
+    """The files and links of these patterns, each once."""
+    found = {path for pattern in patterns for path in glob.glob(pattern)}
+    return sorted(path for path in found if os.path.islink(path) or not os.path.isdir(path))
+
+
+def copies() -> list[str]:
+    """Snapshots, and folders with data of etcd, that are on this node."""
+    return sorted(path.rstrip("/") for pattern in COPIES for path in glob.glob(pattern))
+
+
 def moved_address() -> str:
     """The address that kube-vip of this node moves; empty where there is none."""
     if not os.path.exists(kube_vip.MANIFEST):
@@ -223,7 +271,9 @@ def main() -> None:
         module.fail_json(msg=f"{error.filename}: {error.strerror}", done=reset.done)
     if reset.trouble:
         module.warn(reset.trouble)
-    module.exit_json(changed=bool(reset.done), done=reset.done, aside=reset.aside)
+    module.exit_json(
+        changed=bool(reset.done), done=reset.done, aside=reset.aside, rackloom_facts={"copies": copies()}
+    )
 
 
 if __name__ == "__main__":

@@ -74,6 +74,8 @@ TAINTS = "rackloom.cluster/taints"
 BINDING = "rackloom-administrators"
 CONFIG = f"{kube_documents.FOLDER}/kubeadm.json"
 YEAR = "8760h"
+CHANGED = "the object has been modified"
+"""What the API says where somebody has written to an object since it was read."""
 
 Object = dict[str, Any]
 
@@ -164,12 +166,26 @@ class Settings:
         wanted = {each["name"]: each for each in self.params["nodes"]}
         for node in json.loads(self.kubectl.call("get", "nodes", "-o", "json"))["items"]:
             name = node["metadata"]["name"]
-            if name not in wanted:
-                continue
-            patch, words = node_patch(node, wanted[name])
-            if patch and not self.module.check_mode:
+            if name in wanted:
+                self.actions += [f"{name}: {word}" for word in self.keep(node, wanted[name])]
+
+    def keep(self, node: Object, wanted: Object) -> list[str]:
+        """Labels and taints of one node; returns in words what was done."""
+        name = node["metadata"]["name"]
+        end = self.kubectl.clock() + self.kubectl.patience
+        while True:
+            patch, words = node_patch(node, wanted)
+            if not patch or self.module.check_mode:
+                return words
+            try:
                 self.kubectl.call("patch", "node", name, "--type=merge", "--patch", json.dumps(patch))
-            self.actions += [f"{name}: {word}" for word in words]
+            except KubeError as error:
+                # Its kubelet and the cluster write to it too, most of all when it has only just joined.
+                if CHANGED not in str(error) or self.kubectl.clock() >= end:
+                    raise
+                node = self.kubectl.get("node", name)
+            else:
+                return words
 
     def administrators(self) -> None:
         """The one binding."""

@@ -11,24 +11,27 @@ description:
   - V(restored) makes the data of a single, new member out of a snapshot, on a node without a control plane.
     C(kubeadm init) then begins with it, so the API is never seen without what was in it. O(mark) tells that.
   - Revisions go on well above those in the snapshot, so that nobody who watches takes old things for new.
+  - A store's own file (C(member/snap/db) of a member that is stopped) is taken too. It lacks the checksum of snapshots.
 options:
   path:
     description: The snapshot.
     type: path
     required: true
   state:
-    description: V(looked_at) only verifies it.
+    description:
+      - V(looked_at) verifies it and lays it out beside the store, for a trial. What could not be restored fails here,
+        before anything is taken down for it.
     type: str
     choices: [saved, restored, looked_at]
     required: true
   name:
-    description: With V(restored), the name of the member, which is that of the node.
+    description: With V(restored) and V(looked_at), the name of the member, which is that of the node.
     type: str
   address:
-    description: With V(restored), the address of the node.
+    description: With V(restored) and V(looked_at), the address of the node.
     type: str
   mark:
-    description: With V(restored), the file that says so.
+    description: With V(restored), the file that says so. Trials are made in its folder.
     type: path
     default: /var/lib/rackloom/etcd/restored
 author: The Rackloom authors
@@ -53,6 +56,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -63,11 +67,17 @@ from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's pl
     runner,
 )
 from ..module_utils.kube_etcd import Etcd, reason  # noqa: TID252
+from ..module_utils.kube_vip import bracketed  # noqa: TID252
 
 STORE = "/var/lib/etcd"
+LOST = "lost+found"
+"""What a file system of its own has at its root."""
 HALF = ".restoring"
 BUMP = 1_000_000_000
 """How far revisions jump: more than any cluster writes between two snapshots."""
+SECTOR = 512
+RESERVE = 512 << 20
+"""Bytes that a snapshot leaves free: etcd goes on writing, often to the same disk."""
 
 
 def digest(path: str) -> str:
@@ -102,6 +112,19 @@ def about(run: Run, path: str) -> dict[str, Any]:
     }
 
 
+def room(folder: str) -> None:
+    """Raises KubeError where a snapshot could fill the disk. Of a store on another host the size is not known."""
+    size = 0
+    with contextlib.suppress(OSError):
+        size = os.path.getsize(os.path.join(STORE, "member", "snap", "db"))
+    free, wanted = shutil.disk_usage(folder).free, size + RESERVE
+    if free < wanted:
+        raise KubeError(
+            f"no snapshot is made: {free >> 20} MiB are free for {folder}, and {wanted >> 20} MiB have to be, so that "
+            "etcd can go on writing. Remove old copies, or give it a larger disk"
+        )
+
+
 def save(run: Run, path: str) -> None:
     """Take a snapshot; it has its name once it is whole and good. Raises KubeError."""
     fresh = f"{path}.new"
@@ -109,30 +132,56 @@ def save(run: Run, path: str) -> None:
     for stale in (fresh, f"{fresh}.part"):
         with contextlib.suppress(FileNotFoundError):
             os.remove(stale)
+    room(os.path.dirname(path))
     Etcd(run).save(fresh)
     os.chmod(fresh, 0o600)
     about(run, fresh)
     os.replace(fresh, path)
 
 
-def restore(run: Run, params: dict[str, Any], sha256: str) -> bool:
+def unhashed(path: str) -> bool:
+    """
+    Whether this is a store's own file, which consists of whole sectors.
+
+    A snapshot has a checksum of 32 bytes behind them; whatever has another size is neither, and etcdutl refuses it.
+    """
+    return os.path.getsize(path) % SECTOR == 0
+
+
+def lay_out(run: Run, params: Mapping[str, Any]) -> str:
+    """Make a member's data out of a snapshot, in a folder beside the mark. Raises KubeError."""
+    peer = f"https://{bracketed(params['address'])}:2380"
+    work = os.path.join(os.path.dirname(params["mark"]), "restoring")
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(os.path.dirname(work), mode=0o700, exist_ok=True)
+    try:
+        call(
+            run, "snapshot", "restore", params["path"], f"--name={params['name']}",
+            f"--initial-cluster={params['name']}={peer}", f"--initial-advertise-peer-urls={peer}",
+            f"--data-dir={work}", f"--bump-revision={BUMP}", "--mark-compacted",
+            *(["--skip-hash-check"] if unhashed(params["path"]) else []),
+        )  # fmt: skip
+    except KubeError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return work
+
+
+def attempt(run: Run, params: Mapping[str, Any]) -> None:
+    """Lay the data out, and remove it again. Raises KubeError."""
+    shutil.rmtree(lay_out(run, params))
+
+
+def restore(run: Run, params: Mapping[str, Any], sha256: str) -> bool:
     """Lay out the data of a member. Raises KubeError. Tells whether there was anything to do."""
     with contextlib.suppress(OSError), open(params["mark"], encoding="ascii") as stream:
         if stream.read().strip() == sha256 and os.path.isdir(os.path.join(STORE, "member")):
             return False
     half = os.path.join(STORE, HALF)
     shutil.rmtree(half, ignore_errors=True)
-    if os.path.isdir(STORE) and os.listdir(STORE):
+    if os.path.isdir(STORE) and set(os.listdir(STORE)) - {LOST}:
         raise KubeError(f"{STORE} is not empty; nothing was overwritten")
-    peer = f"https://{params['address']}:2380"
-    work = os.path.join(os.path.dirname(params["mark"]), "restoring")
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(os.path.dirname(work), mode=0o700, exist_ok=True)
-    call(
-        run, "snapshot", "restore", params["path"], f"--name={params['name']}",
-        f"--initial-cluster={params['name']}={peer}", f"--initial-advertise-peer-urls={peer}",
-        f"--data-dir={work}", f"--bump-revision={BUMP}", "--mark-compacted",
-    )  # fmt: skip
+    work = lay_out(run, params)
     os.makedirs(STORE, mode=0o700, exist_ok=True)
     with open(params["mark"], "w", encoding="ascii") as stream:
         stream.write(f"{sha256}\n")
@@ -153,7 +202,7 @@ def main() -> None:
             "address": {"type": "str"},
             "mark": {"type": "path", "default": "/var/lib/rackloom/etcd/restored"},
         },
-        required_if=[("state", "restored", ("name", "address"))],
+        required_if=[("state", state, ("name", "address")) for state in ("restored", "looked_at")],
         supports_check_mode=True,
     )
     params = dict(module.params)
@@ -165,6 +214,8 @@ def main() -> None:
                 module.exit_json(changed=True, rackloom_facts={})
             save(run, params["path"])
         found = about(run, params["path"])
+        if params["state"] == "looked_at" and not module.check_mode:
+            attempt(run, params)
         if params["state"] == "restored" and not module.check_mode:
             changed = restore(run, params, found["sha256"])
     except (KubeError, OSError) as error:

@@ -11,7 +11,8 @@ description:
     and nothing where the node is there already. What is there is read off the node and the API, so what a killed run
     left is gone on with by the next one.
   - The kubelet itself is not touched; the role C(kubelet) replaces it once the node is drained.
-  - Another release than the one above the running one is refused, as is any older one.
+  - On a control-plane node a release is refused that is older than what its static pods run, or more than one minor
+    above it.
 options:
   release:
     description: The release to go to.
@@ -92,6 +93,12 @@ from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's pl
 from ..module_utils.kube_running import RELEASED, installed, manifests  # noqa: TID252
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """Major, minor and patch of a release or a tag; none where it is neither."""
+    match = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(int(part) for part in match.groups()) if match else ()
+
+
 def release_in(text: str) -> str:
     """The release in a ClusterConfiguration."""
     match = re.search(r"^kubernetesVersion:\s*v?(\S+)", text, re.MULTILINE)
@@ -118,8 +125,27 @@ class Upgrade:
         found = self.kubectl.find("configmap", "--namespace=kube-system", "kubeadm-config") or {}
         return str(found.get("data", {}).get("ClusterConfiguration", ""))
 
+    def refusal(self) -> str:
+        """Why this node's control plane may not go there from what it runs, as a sentence; '' where it may."""
+        target = numbers(self.release)
+        for name in RELEASED:
+            tag = self.static.get(name, "")
+            runs = numbers(tag)
+            if not runs or not target:
+                continue
+            if runs > target:
+                return f"{name} is {tag} here, and a control plane is never taken back to {self.release}"
+            if target[0] != runs[0] or target[1] > runs[1] + 1:
+                return (
+                    f"{name} is {tag} here, and {self.release} is more than one minor release above it; go to a "
+                    f"release of {runs[0]}.{runs[1] + 1} first"
+                )
+        return ""
+
     def why(self) -> list[str]:
-        """What is not of the release yet, as far as kubeadm brings it there."""
+        """What is not of the release yet, as far as kubeadm brings it there. Raises KubeError where it may not."""
+        if said := self.refusal():
+            raise KubeError(said)
         if not self.control_plane:
             now = installed(self.run, ("kubelet",)).get("kubelet", "")
             return [] if now == self.release else [f"kubelet {now or 'is not there'}"]
@@ -185,6 +211,9 @@ class Upgrade:
 
     def pull(self) -> list[str]:
         """Bring the images that lack onto this node. Raises KubeError."""
+        # here too: images come before anything is touched
+        if said := self.refusal():
+            raise KubeError(said)
         self.check_kubeadm()
         return pull(self.run, self.images(), self.params["timeout"])
 

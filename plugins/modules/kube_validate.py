@@ -117,6 +117,10 @@ from ..module_utils.kube_cluster import (  # noqa: TID252
 
 AT_ONCE = 6
 PATIENCE = 3.0
+SLOW = 10.0
+"""Seconds after which an answer that has not come is lost, and not only slow."""
+SETTLE = 30.0
+"""Seconds within which a node that has only just joined is ready."""
 ENOUGH_NODES = 8
 FOLDERS = ("/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd", "/var/lib/kubelet/pki")
 API_PORT, KUBELET_PORT = 6443, 10250
@@ -153,7 +157,7 @@ class Poller(threading.Thread):
         """Ask, some twenty times a second."""
         while not self._stop_asking.wait(0.05):
             try:
-                self.last = ask(self.address)
+                self.last = ask(self.address, timeout=SLOW)
                 self.answers += 1
             except Failed as reason:
                 self.failures.append(str(reason))
@@ -200,7 +204,14 @@ class Checks:
             if not self._made_space:
                 self.cluster.create([objects.namespace(self.space)], limit)
                 self._made_space = True
+                # Until it is there, which is a moment later, pods are refused.
+                limit.await_that("the account of a new namespace", partial(self.has_account, limit))
         return self.space
+
+    def has_account(self, limit: Limit) -> bool:
+        """Whether the namespace has the account that its pods get."""
+        words = ["get", "serviceaccount", "default", "-n", self.space, "-o", "name"]
+        return self.cluster.run(words, limit)[0] == 0
 
     def stand(self, limit: Limit) -> list[str]:
         """Two pods a and b, each serving its name, on two nodes where there are two; and the service web before them.
@@ -279,10 +290,14 @@ class Checks:
 
     def check_nodes(self, limit: Limit) -> str:
         """All nodes of the inventory are ready, and no others are there."""
-        wrong = compare_nodes(self.nodes(limit), self.params["nodes"])
+        end = time.monotonic() + min(SETTLE, limit.left())
+        nodes = self.nodes(limit)
+        while (wrong := compare_nodes(nodes, self.params["nodes"])) and time.monotonic() < end:
+            time.sleep(0.5)
+            nodes = self.cluster.items(["nodes"], limit)
         if wrong:
             raise Failed("; ".join(wrong))
-        return f"{len(self.nodes(limit))} nodes are ready"
+        return f"{len(nodes)} nodes are ready"
 
     def check_dns(self, limit: Limit) -> str:
         """A pod finds the cluster's own name and that of a service."""
@@ -312,7 +327,9 @@ class Checks:
             raise Skipped("only one node takes pods")
         for one, other in (("a", "b"), ("b", "a")):
             address = self.pod_address(other, limit)
-            said = self.page(one, f"{address}:{objects.PORT}/", limit)
+            # A pod is ready before all nodes have a way to it.
+            page = partial(self.page, one, f"{address}:{objects.PORT}/", limit)
+            said = limit.await_that(f"an answer from {address}", page)
             if said != other:
                 raise Failed(f"{address} is pod {other}, but who answered called itself {said!r}")
         return f"{where[0]} and {where[1]}, both ways"
@@ -329,7 +346,7 @@ class Checks:
 
         limit.await_that(f"answers of both pods from {address}", both, 0.05)
         name = f"web.{self.space}.svc.{self.params['domain']}"
-        if self.page("b", f"{name}/", limit) not in seen:
+        if limit.await_that(f"an answer from {name}", partial(self.page, "b", f"{name}/", limit)) not in seen:
             raise Failed(f"{name} leads to somebody else")
         return f"{address} and its name lead to both pods"
 
@@ -531,8 +548,15 @@ class Checks:
             for node in there
             if CONTROL_PLANE in (node["metadata"].get("labels") or {})
         ]
+
+        def shown(server: tuple[str, str, int]) -> certificates.Certificate:
+            # A kubelet that has only just joined gets its own a moment later.
+            look = partial(_shown, *server)
+            last: certificates.Certificate = limit.await_that(f"the certificate of {server[0]}", look)
+            return last
+
         with ThreadPoolExecutor(16) as pool:
-            found += pool.map(lambda server: _shown(*server), servers)
+            found += pool.map(shown, servers)
         now = time.time()
         late = [each for each in found if each.is_late(now, self.params["certificate_days"])]
         if late:

@@ -78,8 +78,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-PASSING = ("comp", "plnd")
-"""States that end by themselves: a job is being cleared away, or one is about to begin."""
+PASSING = ("comp", "plnd", "unk", "unk*")
+"""States that end by themselves: a job is being cleared away or about to begin, or a node has only just started."""
 CLEARED_SECONDS = 60
 
 # Runs inside a GPU job. EPERM is what the devices cgroup answers; any other error comes from a driver that was
@@ -223,7 +223,7 @@ class Slurm:
         return states
 
     def nodes(self) -> list[tuple[str, str]]:
-        """Return the nodes that can take a job now: name and GRES. One that is just being cleared is waited for."""
+        """Return the nodes that can take a job now: name and GRES. One that is about to be free is waited for."""
         deadline = time.monotonic() + CLEARED_SECONDS
         while True:
             out = self.must(["sinfo", "-h", "-N", "-o", "%N|%t|%G", *self._where()])
@@ -398,14 +398,26 @@ class Checks:
         wanted = dict(self.slurm.ids)
         if not wanted:
             raise Skipped("no other check submitted a job")
-        out = self.slurm.must(
-            ["sacct", "-n", "-P", "-X", "-j", ",".join(wanted.values()), "-o", "JobID,User,Account"]
-        )
-        rows = [line.split("|") for line in out.splitlines()]
-        found = {row[0].split("_")[0] for row in rows}
-        lost = sorted(name for name, job in wanted.items() if job not in found)
-        if lost:
-            raise Failed(f"sacct does not show the jobs of: {', '.join(lost)}")
+        rows: list[list[str]] = []
+        lost: list[str] = []
+
+        def all_there() -> bool:
+            nonlocal rows, lost
+            out = self.slurm.must(
+                ["sacct", "-n", "-P", "-X", "-j", ",".join(wanted.values()), "-o", "JobID,User,Account"]
+            )
+            rows = [line.split("|") for line in out.splitlines()]
+            found = {row[0].split("_")[0] for row in rows}
+            lost = sorted(name for name, job in wanted.items() if job not in found)
+            return not lost
+
+        try:
+            # The controller has a job before the database hears of it.
+            self.slurm.await_that("all jobs in the database", all_there)
+        except Failed:
+            if not lost:
+                raise
+            raise Failed(f"sacct does not show the jobs of: {', '.join(lost)}") from None
         strangers = [row for row in rows if row[1] != self.slurm.user or not row[2]]
         if strangers:
             raise Failed(f"sacct has the wrong user or account: {strangers[0]}")
@@ -425,10 +437,8 @@ class Checks:
                 raise Failed(f"ssh to {node} without a job failed for another reason: {said[-300:]}")
             job = self.slurm.sbatch("exec sleep 600", "-n1", "--mem=64M", "-w", node, name="ssh_access")
             self.slurm.await_that(f"job {job} running", lambda: self.slurm.queue(job)[0] == "RUNNING")
-            rc, group, said = self._ssh(node, key)
+            group = self._let_in(node, key, job)
             self.slurm.cancel(job)
-            if rc != 0:
-                raise Failed(f"ssh to {node} with job {job} running failed: {said[-300:]}")
             if f"job_{job}" not in group:
                 raise Failed(f"ssh to {node} is not inside job {job}: {group}")
         return f"{node}: refused without a job, let in and adopted by job {job}"
@@ -447,6 +457,20 @@ class Checks:
             yield path
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _let_in(self, node: str, key: str, job: str) -> str:
+        """Return the control group of a login. The controller has a job running a moment before its node has it."""
+        said = ""
+
+        def once() -> str:
+            nonlocal said
+            rc, group, said = self._ssh(node, key)
+            return group if rc == 0 else ""
+
+        try:
+            return str(self.slurm.await_that(f"a login to {node}", once))
+        except Failed as reason:
+            raise Failed(f"ssh to {node} with job {job} running failed: {said[-300:] or reason}") from None
 
     def _ssh(self, node: str, key: str) -> tuple[int, str, str]:
         options = {

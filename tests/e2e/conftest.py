@@ -110,12 +110,14 @@ class Lab:
         return self.ssh("login01", f"runuser -l alice -c '{quoted}'")
 
     def give(self, node: str, folder: Path, place: str) -> None:
-        """Lay a small folder onto a node."""
+        """Lay a small folder onto a node; who looks there meanwhile never sees a part of it."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
             tar.add(folder, ".")
         text = base64.b64encode(packed.getvalue()).decode()
-        self.ssh(node, f"mkdir -p {place} && echo {text} | base64 -d | tar xzf - -C {place} --no-same-owner")
+        unpack = f"base64 -d | tar xzf - -C {place}.new --no-same-owner"
+        swap = f"rm -rf {place} && mv {place}.new {place}"
+        self.ssh(node, f"rm -rf {place}.new && mkdir -p {place}.new && echo {text} | {unpack} && {swap}")
 
     def play_gpus(self, node: str, folder: Path) -> None:
         """Have a node's two made-up GPUs answer as real ones do, and all is well with them."""

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import pytest
 import yaml
+from plugins.module_utils.kube_client import AWAY
 
 from .conftest import PLAYED, ROOT, Answer, Lab
 
@@ -26,6 +27,7 @@ NAME = os.environ.get("RACKLOOM_E2E_KUBERNETES_LAB", "kube")
 STAGES = "mirror,base,slurm,kubernetes"
 CONTROL_PLANE = ("mgmt01", "mgmt02", "mgmt03")
 RECOVERY_SECONDS = 30
+PATIENCE = 60
 SERVICES, PODS = "10.96.0.0/12", "10.244.0.0/16"
 BUSYBOX = "docker.io/library/busybox"
 WISHES = """
@@ -86,9 +88,20 @@ class KubeLab(Lab):
         assert not outside and found["packets"] == inside, found
 
     def kubectl(self, words: str, *, on: str = "mgmt01", stdin: str = "", check: bool = True) -> str:
-        """Run kubectl on a control-plane node, as an administrator, through the endpoint."""
+        """Run kubectl on a control-plane node, as an administrator, through the endpoint.
+
+        With `check`, an API that is away for a moment, as any is now and then, is asked again.
+        """
         text = f" <<'END'\n{stdin}\nEND" if stdin else ""
-        return self.ssh(on, f"KUBECONFIG=/etc/kubernetes/admin.conf kubectl {words}{text}", check=check)
+        command = f"KUBECONFIG=/etc/kubernetes/admin.conf kubectl {words}{text}"
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.ssh(on, command, check=check)
+            except AssertionError as error:
+                if AWAY.search(str(error)) is None or time.monotonic() > end:
+                    raise
+            time.sleep(1)
 
     def ask(self, words: str, on: str = "mgmt01") -> Any:
         """What kubectl answers, as data."""

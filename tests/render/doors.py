@@ -75,7 +75,7 @@ def ask(port: int, path: str, **headers: str) -> http.client.HTTPResponse:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
     connection.request("GET", path, headers=headers)
     return connection.getresponse()
 

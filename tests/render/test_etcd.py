@@ -99,7 +99,7 @@ def test_members_begin_and_join(hosts: list[Host], monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(etcd_membership, "DATA", host.root / "data/member")
         monkeypatch.setattr(etcd_membership, "START", host.start)
         members = [{"name": each.name, "address": each.address} for each in hosts]
-        params = {"restart_on": [], "may_begin": False, "refusal": "", "timeout": 60, **more}
+        params = {"restart_on": [], "may_begin": False, "refusal": "", "timeout": 180, **more}
         module = Module({"name": host.name, "members": members, "pki": str(host.root / "pki"), **params})
         member: Any = etcd_membership.Member(module)
         member.apply = lambda: None if host.process else host.run()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.daemons import free_port
 from tests.tools import tool, unpacked
 
 from .test_alerts import ALERTS, RULES, case, judged
@@ -150,9 +151,7 @@ def bmc(folder: Path, when: str) -> Iterator[Callable[..., str]]:
     root = unpacked("openipmi")
     place = folder / when
     (place / "state").mkdir(parents=True)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM)
     (place / "lan.conf").write_text(
         'name "machine"\nset_working_mc 0x20\nstartlan 1\n'
         f"addr 127.0.0.1 {port}\npriv_limit admin\nallowed_auths_admin md5\nguid {'a1' * 16}\nendlan\n"
@@ -185,7 +184,7 @@ def bmc(folder: Path, when: str) -> Iterator[Callable[..., str]]:
             stderr=log,
         )
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             bound = f":{port:04X} "
             # Who asks before it listens waits long for nothing.
             while bound not in Path("/proc/net/udp").read_text() or not ask("-N", "1", "-R", "1", "sensor"):

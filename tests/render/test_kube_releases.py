@@ -363,7 +363,7 @@ def test_the_name_server_reads_its_configuration(label: str, tmp_path: Path) -> 
             server.wait(timeout=2)
         except subprocess.TimeoutExpired:
             server.terminate()
-            server.wait(timeout=10)
+            server.wait(timeout=60)  # it is told to linger for some seconds
         else:
             pytest.fail((tmp_path / "log").read_text())
 

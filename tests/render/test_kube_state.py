@@ -25,6 +25,7 @@ from .test_monitoring import await_that
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "kube-state-metrics"
 SERVICE = "http:kube-state-metrics:metrics"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:kube-state-metrics"
 METRIC = re.compile(r"\bkube_[a-z_]+")
 # Objects, each with the state that it is given.
 WORKLOAD: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -158,6 +159,14 @@ def families(page: str) -> set[str]:
     return set(re.findall(r"^(kube_\w+)[{ ]", page, flags=re.MULTILINE))
 
 
+def allowed(api: Api, user: str, **what: str) -> bool:
+    """Whether somebody may do something, as the server sees it now."""
+    spec = {"user": user, "resourceAttributes": what}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+    _, said, _ = api.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(said["status"]["allowed"])
+
+
 @contextmanager
 def present(api: Api, objects: list[dict[str, Any]]) -> Iterator[None]:
     """They are there, and at the end they are not."""
@@ -191,6 +200,8 @@ def text(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             _, there, _ = api.ask("GET", path)
             status, said, _ = api.ask("PUT", f"{path}/status", {**there, "status": state})
             assert status == 200, said
+        # The server hears of rights a moment after it has taken them, and what is refused until then is in the log.
+        await_that("it has its rights", lambda: allowed(api, ACCOUNT, verb="list", resource="pods"))
         asks = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         place = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/kube-state-metrics/token"
         status, said, _ = api.ask("POST", place, asks)
@@ -233,10 +244,7 @@ def test_nothing_of_secrets_is_told(text: str) -> None:
 
 def test_prometheus_may_ask_for_it_and_for_nothing_else(api: Api, text: str) -> None:
     def may(**what: str) -> bool:
-        spec = {"user": "rackloom-prometheus", "resourceAttributes": {"namespace": NAMESPACE, **what}}
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        _, said, _ = api.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-        return bool(said["status"]["allowed"])
+        return allowed(api, "rackloom-prometheus", **{"namespace": NAMESPACE, **what})
 
     proxy = {"resource": "services", "subresource": "proxy"}
     assert may(verb="get", name=SERVICE, **proxy)

@@ -29,7 +29,7 @@ from .test_kube_state import present
 ROOT = Path(__file__).parents[2]
 BRIDGE, HERE, ADDRESS = "rkvbridge", "198.51.100.1", "198.51.100.100"
 NODES = {"one": "198.51.100.11", "two": "198.51.100.12"}
-PATIENCE = 30
+PATIENCE = 120
 RECORD = yaml.safe_load((ROOT / "inventory/versions.yml").read_text())["images"]["ghcr.io/kube-vip/kube-vip"]
 DEFAULTS = yaml.safe_load((ROOT / "roles/kube_vip/defaults/main.yml").read_text())
 
@@ -118,7 +118,7 @@ class Node:
     def ask_to_end(self) -> None:
         assert self.process
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE)
 
     def die(self) -> None:
         """All of the node at once: it says nothing more to anybody."""

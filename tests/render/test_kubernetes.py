@@ -22,7 +22,7 @@ OPTIONS: list[dict[str, Any]] = [
     {},
     {"proxy": "iptables", "tolerate": ["cgroup_v1", "swap", "kernel"], "runtime": "crio"},
     {
-        "labels": {"a": "b", "c.example/d": "e"},
+        "labels": {"a": "b", "c.example/d": "e", "node-role.kubernetes.io/worker": ""},
         "taints": ["x=y:NoSchedule", "z:NoExecute"],
         "names": ["api.example", "192.0.2.9"],
     },
@@ -46,6 +46,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 KUBEADM = program("kubeadm", "kubernetes")
+KUBELET = program("kubelet", "kubernetes")
 
 
 def members(count: int) -> list[dict[str, Any]]:
@@ -98,6 +99,36 @@ def test_kubeadm_takes_its_configuration(
             [KUBEADM, "config", "validate", f"--config={path}"], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0 and "unknown" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not KUBELET, reason="the kubelet was not built on this machine")
+@pytest.mark.parametrize(
+    "label",
+    [
+        *sorted(kube_documents.KUBELET_LABELS),
+        *(
+            "rack",
+            "example.com/rack",
+            "notkubernetes.io/x",
+            "node.kubernetes.io/x",
+            "a.kubelet.kubernetes.io/x",
+        ),
+        *(
+            "node-role.kubernetes.io/worker",
+            "node-restriction.kubernetes.io/x",
+            "kubernetes.io/x",
+            "a.k8s.io/x",
+        ),
+    ],
+)
+def test_a_kubelet_judges_labels_as_we_do(tmp_path: Path, label: str) -> None:
+    # labels come before the configuration, and without that it ends
+    argv = [KUBELET, f"--node-labels={label}=x", f"--config={tmp_path}/none"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode != 0
+    refused = "node-labels" in done.stderr
+    assert refused or f"{tmp_path}/none" in done.stderr
+    assert kube_documents.settable(label) is not refused
 
 
 def render(template: str, **variables: Any) -> str:

@@ -265,7 +265,7 @@ class Alertmanager:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", data, headers)  # noqa: S310 - our own
-        with self.opener.open(request, timeout=5) as answer:
+        with self.opener.open(request, timeout=30) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -253,8 +253,8 @@ def found(page: Page, ask: Callable[[], object], *shown: str) -> None:
     """Ask as somebody does who looks and asks again: the page does so once, and may be busy with itself just then."""
     end = time.monotonic() + 90
     while True:
-        ask()
         try:
+            ask()
             for text in shown:
                 page.until(
                     f"document.querySelector('canvas') && document.body.innerText.includes('{text}')", 10

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.daemons import free_port, running
+from tests.loading import loaded
 
 from .test_programs import answers, run
 
@@ -28,12 +27,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def health() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_health", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_health"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PROGRAM, "gpu_health")
 
 
 class Cluster:

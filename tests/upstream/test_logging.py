@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plugins.modules import logging_validate
 from tests.daemons import free_port, running
 from tests.render.test_elastic import Role
 
@@ -54,7 +54,7 @@ class Store:
     @contextmanager
     def alive(self, life: str) -> Iterator[None]:
         """Up until it is killed; its answers tell the life in the header that the door translates."""
-        argv = [*self.argv, "-inmemoryDataFlushInterval=2s", f"-http.header.frameOptions={life}"]
+        argv = [*self.argv, "-inmemoryDataFlushInterval=5s", f"-http.header.frameOptions={life}"]
         with (self.folder / "store.log").open("ab") as log:
             process = subprocess.Popen(argv, stdout=log, stderr=log)
             try:
@@ -78,7 +78,7 @@ class Store:
         return int(row["all"]), int(row["unique"])
 
 
-def until(check: Callable[[], bool], seconds: float = 60) -> None:
+def until(check: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end
@@ -112,7 +112,7 @@ time.sleep(60)
     )
     journal.chmod(0o755)
     settings = {"server": store.url, "node": "n1", "ca": "", "certificate": "", "key": "", "timeout": 5}
-    settings |= {"life": "X-Frame-Options", "settle": 8}
+    settings |= {"life": "X-Frame-Options", "settle": 15}
     config = tmp_path / "shipper.json"
     config.write_text(json.dumps(settings))
     env = {**os.environ, "STATE_DIRECTORY": str(tmp_path), "PATH": f"{binaries}:{os.environ['PATH']}"}
@@ -168,12 +168,6 @@ def test_a_store_that_is_killed_gets_again_what_it_lost(
 
 
 def test_lines_are_found_by_what_validation_asks(store: Store, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "plugins.modules.logging_validate", ROOT / "plugins/modules/logging_validate.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     with store.up():
         rows = [
             {"_time": time.time_ns(), "_msg": f"a line to look for: mark{name}", "node": name, "unit": "x"}
@@ -190,9 +184,11 @@ def test_lines_are_found_by_what_validation_asks(store: Store, tmp_path: Path) -
             "password": "y",
             "ca_file": "",
             "marks": marks,
-            "seconds": 4,
+            "seconds": 10,
         }
-        verdicts = {each["name"]: each for each in module.verdicts(given, *module.look(given))}
+        verdicts = {
+            each["name"]: each for each in logging_validate.verdicts(given, *logging_validate.look(given))
+        }
     assert [name for name, each in verdicts.items() if each["ok"]] == ["logs of one", "logs of two"]
     assert "is not at the log store" in verdicts["logs of three"]["detail"]
     assert "was not reached" in verdicts["logs of four"]["detail"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import testinfra
 from testinfra.host import Host
+from waits import until
 
 SCRATCH = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 HERE = Path(__file__).parents[1]
@@ -59,15 +60,20 @@ def test_outside_is_not_asked_and_role_and_task_are_named(node: Host) -> None:
     """The file's place outside has no address, so an attempt would say so, and take its time."""
     begun = time.monotonic()
     assert apply().returncode == 0
-    began = time.monotonic()
-    done = apply(artifact_files=[{"name": "absent", "dest": "/usr/local/bin/absent"}])
-    ended = time.monotonic()
-    assert done.returncode != 0
-    assert "role asker, task 'Fetch what it takes': absent 1.0 is not fetched from outside" in said(done)
-    assert "404" in said(done)
-    assert "outside.example" not in said(done)
-    # One attempt may take 20 s; how long the rest takes depends on what else this machine does.
-    assert ended - began < began - begun + 15
+    usual = time.monotonic() - begun
+
+    def took() -> float:
+        began = time.monotonic()
+        done = apply(artifact_files=[{"name": "absent", "dest": "/usr/local/bin/absent"}])
+        seconds = time.monotonic() - began
+        assert done.returncode != 0
+        assert "role asker, task 'Fetch what it takes': absent 1.0 is not fetched from outside" in said(done)
+        assert "404" in said(done)
+        assert "outside.example" not in said(done)
+        return seconds
+
+    # One attempt may take 20 s, each time; what else this machine does slows it down for a while only.
+    until(lambda: took() < usual + 15, 300, "it takes as long as an attempt would")
     assert not node.file("/usr/local/bin/absent").exists
 
 

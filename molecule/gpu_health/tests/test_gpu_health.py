@@ -30,7 +30,8 @@ def test_a_well_node_takes_jobs(host: Host) -> None:
     until(lambda: host.file("/run/rackloom/gpu-health.json").exists)
     until(lambda: verdict(host)["healthy"] is True, what=lambda: str(verdict(host)))
     assert host.check_output("/usr/libexec/rackloom/gpu-health verdict") == "well"
-    assert not drained(host)
+    # Schedulers are told after the verdict is written.
+    until(lambda: not drained(host), what=lambda: drained(host))
     until(lambda: host.run("srun -n1 --gres=gpu:h100:1 true").rc == 0)
 
 

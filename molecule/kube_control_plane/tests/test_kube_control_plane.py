@@ -3,13 +3,14 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from testinfra.host import Host
+from waits import until
+
+if TYPE_CHECKING:
+    from scenario import Apply
+    from testinfra.host import Host
 
 ADMIN = "kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 ETCD = (
@@ -17,28 +18,6 @@ ETCD = (
     " --cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt --key=/etc/kubernetes/pki/etcd/healthcheck-client.key"
 )
 PATIENCE = 240
-CONVERGE = Path(__file__).parents[1] / "converge.yml"
-Apply = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def await_that(what: str, done: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
-        time.sleep(0.5)
-
-
-@pytest.fixture
-def apply(request: pytest.FixtureRequest) -> Apply:
-    """The role once more, with other inputs."""
-
-    def run(**inputs: object) -> subprocess.CompletedProcess[str]:
-        argv = ["ansible-playbook", "--inventory", request.config.option.ansible_inventory, str(CONVERGE)]
-        return subprocess.run(
-            [*argv, "--extra-vars", json.dumps(inputs)], capture_output=True, text=True, check=False
-        )
-
-    return run
 
 
 def hashes(host: Host) -> dict[str, str]:
@@ -52,14 +31,15 @@ def hashes(host: Host) -> dict[str, str]:
 
 
 def test_the_node_is_ready_and_has_its_label(host: Host) -> None:
-    await_that(
-        "the node is ready",
+    until(
         lambda: (
             host.check_output(
                 f"{ADMIN} get node one -o jsonpath='{{.status.conditions[?(@.type==\"Ready\")].status}}'"
             )
             == "True"
         ),
+        PATIENCE,
+        "the node is not ready",
     )
     assert host.check_output(f"{ADMIN} get nodes -l demo.example/rack=r1 -o name") == "node/one"
 
@@ -93,8 +73,10 @@ def test_the_audit_log_says_who_did_what_and_not_what_was_in_it(host: Host) -> N
         return str(host.run('grep \'"name":"audited"\' /var/log/kubernetes/audit/audit.log').stdout)
 
     # the last is written once it is answered
-    await_that(
-        "both", lambda: {"create", "delete"} <= {json.loads(row)["verb"] for row in log().splitlines()}
+    until(
+        lambda: {"create", "delete"} <= {json.loads(row)["verb"] for row in log().splitlines()},
+        PATIENCE,
+        "not both are in the log",
     )
     assert "loudly" not in log()
 
@@ -108,15 +90,21 @@ def test_pods_may_what_the_site_allows(host: Host, option: str, allowed: bool) -
         "spec": {"containers": [{"name": "a", "image": "a"}], **({option: True} if option else {})},
     }
     # the default account is made a moment after the cluster
-    await_that("the default account", lambda: host.run(f"{ADMIN} get serviceaccount default").rc == 0)
+    until(
+        lambda: host.run(f"{ADMIN} get serviceaccount default").rc == 0,
+        PATIENCE,
+        "no default account",
+    )
     done = host.run(f"echo '{json.dumps(pod)}' | {ADMIN} create --dry-run=server -f -")
     assert (done.rc == 0) is allowed, done.stderr
     assert allowed or "violates PodSecurity" in done.stderr
 
 
 def test_a_kubelet_shows_a_certificate_that_the_api_server_believes(host: Host) -> None:
-    await_that(
-        "logs through the kubelet", lambda: host.run(f"{ADMIN} -n kube-system logs etcd-one --tail=1").rc == 0
+    until(
+        lambda: host.run(f"{ADMIN} -n kube-system logs etcd-one --tail=1").rc == 0,
+        PATIENCE,
+        "no logs through the kubelet",
     )
 
 
@@ -137,12 +125,13 @@ def test_nobody_gets_a_certificate_for_another_s_name(host: Host) -> None:
     as_node = "--as=system:node:one --as-group=system:nodes --as-group=system:authenticated"
     host.check_output(f"echo '{json.dumps(wanted)}' | {ADMIN} {as_node} create -f -")
     try:
-        await_that(
-            "the approver has looked at it",
+        until(
             lambda: (
                 "bad: not approved, two is not a name"
                 in host.check_output("journalctl -u rackloom-kube-approver -o cat")
             ),
+            PATIENCE,
+            "the approver does not look at it",
         )
         assert host.check_output(f"{ADMIN} get csr bad -o jsonpath='{{.status}}'") in ("", "{}")
     finally:
@@ -208,7 +197,7 @@ def test_settings_start_anew_only_what_they_touch(host: Host, apply: Apply) -> N
     assert done.returncode == 0, done.stdout
     after = hashes(host)
     assert {name for name in after if after[name] != before.get(name)} == {"kube-scheduler-one"}
-    await_that("it runs so", lambda: "--v=1" in host.run("pgrep -af kube-scheduler").stdout)
+    until(lambda: "--v=1" in host.run("pgrep -af kube-scheduler").stdout, PATIENCE, "it does not run so")
 
 
 def test_a_setting_that_does_not_work_is_taken_back(host: Host, apply: Apply) -> None:
@@ -217,9 +206,27 @@ def test_a_setting_that_does_not_work_is_taken_back(host: Host, apply: Apply) ->
         kube_control_plane_settings={"apiserver": {"no-such-flag": 1}}, kube_control_plane_timeout=30
     )
     assert done.returncode != 0 and "runs with its old settings again" in done.stdout
-    await_that("the API answers", lambda: host.run(f"{ADMIN} get --raw /readyz").rc == 0)
+    until(lambda: host.run(f"{ADMIN} get --raw /readyz").rc == 0, PATIENCE, "the API does not answer")
     assert apply().returncode == 0
     assert hashes(host)["kube-apiserver-one"] == before["kube-apiserver-one"]
+
+
+def test_a_member_gets_back_what_it_lost_and_keeps_what_it_knows(host: Host, apply: Apply) -> None:
+    """As after someone followed half of a guide: no manifests, no identity of the kubelet, no reason to begin anew."""
+    host.check_output(f"{ADMIN} create configmap kept --from-literal=word=kept")
+    host.check_output(
+        "systemctl stop kubelet; mkdir /root/away; mv /etc/kubernetes/manifests/*.yaml /root/away/;"
+        " rm /etc/kubernetes/kubelet.conf /var/lib/kubelet/pki/kubelet-client-*"
+    )
+    host.check_output("crictl stop $(crictl ps -q --label io.kubernetes.pod.namespace=kube-system)")
+    done = apply()
+    assert done.returncode == 0, done.stdout
+    assert host.check_output(f"{ADMIN} get configmap kept -o jsonpath='{{.data.word}}'") == "kept"
+    ready = f"{ADMIN} get node one -o jsonpath='{{.status.conditions[?(@.type==\"Ready\")].status}}'"
+    until(lambda: host.run(ready).stdout == "True", PATIENCE, "the node is not ready")
+    # an identity that renews itself
+    assert "kubelet-client-current.pem" in host.file("/etc/kubernetes/kubelet.conf").content_string
+    host.check_output(f"{ADMIN} delete configmap kept && rm -r /root/away")
 
 
 def test_certificates_are_renewed_before_they_end(host: Host) -> None:
@@ -236,4 +243,8 @@ def test_certificates_are_renewed_before_they_end(host: Host) -> None:
     # as if they ended soon
     host.check_output(f"python3 /usr/local/lib/rackloom/kube-certificates.py 400 {address}")
     assert all(after > before[name] for name, after in ends().items())
-    await_that("the API answers", lambda: host.run(f"{ADMIN} get --raw /readyz").stdout.strip() == "ok")
+    until(
+        lambda: host.run(f"{ADMIN} get --raw /readyz").stdout.strip() == "ok",
+        PATIENCE,
+        "the API does not answer",
+    )

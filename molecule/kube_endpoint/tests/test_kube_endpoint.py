@@ -48,7 +48,7 @@ def answer(host: Host) -> str:
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().read().decode()
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the latter where it died in the middle of an answer
         return ""
     finally:
         connection.close()

@@ -214,8 +214,10 @@ def test_files_are_read_through_rotation_and_restart(senders: dict[str, Host], a
         "echo %s line 4 >> %s; mv %s %s.1; echo %s line 5 >> %s", mark, log, log, log, mark, log
     )
     node.check_output("systemctl start rackloom-log-shipper.service")
-    until(lambda: len(ask(f"{mark} unit:app")) == 5, what="what was rotated away is lost")
-    rows = ask(f"{mark} unit:app")
+    rows: Rows = until(
+        lambda: found if len(found := ask(f"{mark} unit:app")) == 5 else [],
+        what="what was rotated away is lost",
+    )
     assert len({row["_msg"] for row in rows}) == 5
     assert sum(row.get("job_id") == "77" for row in rows) == 3
 

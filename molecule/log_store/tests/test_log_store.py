@@ -25,7 +25,7 @@ def curl(host: Host, given: dict[str, Any]) -> Callable[..., tuple[int, str]]:
     """Asks the store, at the address that nodes use."""
 
     def ask(path: str, *more: str, user: str = "") -> tuple[int, str]:
-        words = ["curl", "-sS", "-m", "10", "--cacert", "/srv/ca.crt", "-w", "\\n%{http_code}", *more]
+        words = ["curl", "-sS", "-m", "60", "--cacert", "/srv/ca.crt", "-w", "\\n%{http_code}", *more]
         words += ["-u", user] if user else []
         words.append(f"https://{given['rackloom_address']}:9428/logs{path}")
         done = host.run(" ".join(["%s"] * len(words)), *words)
@@ -105,7 +105,9 @@ def test_the_store_itself_is_out_of_reach(host: Host, given: dict[str, Any]) -> 
     assert host.socket("tcp://127.0.0.1:9429").is_listening
     assert host.run(f"curl -s -m 3 http://{given['rackloom_address']}:9429/logs/health").rc != 0
     assert (
-        host.run("curl -s -m 3 -o /dev/null -w '%{http_code}' http://127.0.0.1:9429/logs/select/vmui/").stdout
+        host.run(
+            "curl -s -m 60 -o /dev/null -w '%{http_code}' http://127.0.0.1:9429/logs/select/vmui/"
+        ).stdout
         == "401"
     )
 

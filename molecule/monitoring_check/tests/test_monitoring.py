@@ -67,7 +67,7 @@ def ask(url: str, user: str = "rackloom", password: str = SITE["monitoring_web_p
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
-    with opener.open(request, timeout=10) as answer:
+    with opener.open(request, timeout=60) as answer:
         return answer.read().decode()
 
 

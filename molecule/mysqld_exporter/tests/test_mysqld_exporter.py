@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 from testinfra.host import Host
+from waits import until
 
 GET = "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9104/metrics').read().decode())\""
 
@@ -38,4 +39,4 @@ def test_a_server_that_is_down_is_told(host: Host) -> None:
         assert value(host, "mysql_up") == 0
     finally:
         host.check_output("systemctl start mariadb")
-    assert value(host, "mysql_up") == 1
+    until(lambda: value(host, "mysql_up") == 1)

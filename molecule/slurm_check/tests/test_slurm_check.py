@@ -27,7 +27,7 @@ def test_a_cluster_that_works(host: Host) -> None:
 
 
 def test_a_qos_that_does_not_preempt_is_told(host: Host) -> None:
-    checks = ask(host, checks="preemption", low_qos="normal", high_qos="plain", timeout=20)
+    checks = ask(host, checks="preemption", low_qos="normal", high_qos="plain", timeout=45)
     assert not checks["preemption"]["ok"]
     assert "preempted by" in checks["preemption"]["detail"]
 

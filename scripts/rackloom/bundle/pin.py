@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from rackloom.bundle.errors import BundleError, Failure, FetchError, RequestErro
 from rackloom.bundle.records import in_registry, read_versions
 from rackloom.bundle.web import Web, plain_url
 from rackloom.site.versions import FILE, KINDS, Record
-from rackloom.site.yaml_text import EditError, YamlText
+from rackloom.site.yaml_text import EditError, YamlText, replace_file
 
 Digest = str | dict[str, str]
 """That of an image or chart; those of a file by architecture."""
@@ -176,11 +174,7 @@ def _keep(config: Path, found: Sequence[tuple[Record, Digest]]) -> None:
     text = _Text(path.read_text(encoding="utf-8") if path.is_file() else "")
     for record, digest in found:
         text.put(record, digest)
-    descriptor, name = tempfile.mkstemp(dir=config, prefix=f".{FILE}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), path.stat().st_mode & 0o7777 if path.is_file() else 0o644)
-        stream.write(text.text)
-    Path(name).replace(path)
+    replace_file(path, text.text.encode(), None if path.is_file() else 0o644)
 
 
 def _flow(value: Any) -> str:

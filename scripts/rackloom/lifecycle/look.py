@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,8 @@ def look(
     outcome = run(config_dir, job, sink(True))
     if outcome.run_dir is None or outcome.exit_code in (ExitCode.INTERRUPTED, ExitCode.MISTAKES):
         return Looked(problems=outcome.problems or (Problem("look", "the nodes could not be looked at"),))
-    return Looked(site=site, seen=seen_in(outcome, site.groups))
+    addresses = {name: node.address for name, node in site.nodes.items() if node.address}
+    return Looked(site=site, seen=replace(seen_in(outcome, site.groups), addresses=addresses))
 
 
 def seen_in(outcome: RunOutcome, groups: Mapping[str, Sequence[str]]) -> Seen:

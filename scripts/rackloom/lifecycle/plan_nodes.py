@@ -56,11 +56,11 @@ def remove(wish: Removal, seen: Seen, groups: Groups, nodes: Sequence[str]) -> L
     """Pure: nothing is asked and nothing touched. `nodes`: those in nodes.yml."""
     cluster = seen.cluster
     known = set(cluster.nodes) if cluster else set()
-    members = {member.name for member in cluster.members} if cluster else set()
+    members = _in_store(wish.names, seen)
     slurm = set(seen.slurm or ())
     # an earlier run may have come so far that nobody knows the old one any more
     gone = bool(wish.by) and any(wish.by in groups.get(group, ()) for group in OWN)
-    refusals = [] if gone else _unknown(wish, known | members | slurm, nodes)
+    refusals = [] if gone else _unknown(wish, {*known, *members.values(), *slurm}, nodes)
     refusals += [] if refusals else _alive(wish, seen, nodes)
     refusals += _control_plane(wish, cluster, seen, groups)
     refusals += _taking_over(wish, seen, groups, nodes, known)
@@ -75,7 +75,7 @@ def remove(wish: Removal, seen: Seen, groups: Groups, nodes: Sequence[str]) -> L
         return Leaving(Plan(refusals=tuple(refusals)))
     in_slurm = tuple(name for name in wish.names if name in slurm and not wish.dead)
     draining = tuple(name for name in wish.names if name in known and not wish.dead)
-    leaving = tuple(name for name in wish.names if name in members)
+    leaving = tuple(members)
     reset = tuple(name for name in alive if name in nodes)
     forget = tuple(name for name in wish.names if name in known)
     stay = {name: services for name in wish.names if (services := _others(name, groups)) and name in nodes}
@@ -85,7 +85,14 @@ def remove(wish: Removal, seen: Seen, groups: Groups, nodes: Sequence[str]) -> L
     steps += [Step("Kubernetes: drain, budgets respected", name, _held(cluster, name)) for name in draining]
     if leaving and cluster:
         steps.append(Step("save a snapshot of etcd", cluster.at, "before a member leaves"))
-        steps += [Step("take the member out of etcd", name, "before its node goes") for name in leaving]
+        steps += [
+            Step(
+                "take the member out of etcd",
+                name,
+                "before its node goes" if member == name else "it was let in and never started",
+            )
+            for member, name in members.items()
+        ]
     steps += [Step("take Kubernetes and Slurm off the node", name, "it answers") for name in reset]
     steps += [Step("remove it from the API", name) for name in forget]
     listed = [name for name in wish.names if name in nodes]
@@ -106,6 +113,17 @@ def remove(wish: Removal, seen: Seen, groups: Groups, nodes: Sequence[str]) -> L
         Plan(tuple(steps), (), tuple(_notes(wish, groups, stay, odd=odd))),
         in_slurm, draining, leaving, reset, forget, edit, stay,
     )  # fmt: skip
+
+
+def _in_store(names: Sequence[str], seen: Seen) -> dict[str, str]:
+    """The members of etcd that are on these nodes, as etcd calls them, with their nodes."""
+    there = {member.name for member in seen.cluster.members} if seen.cluster else set()
+    return {
+        called: name
+        for name in names
+        for called in (name, seen.addresses.get(name, ""))
+        if called and called in there
+    }
 
 
 def _unknown(wish: Removal, known: set[str], nodes: Sequence[str]) -> list[Problem]:
@@ -161,12 +179,13 @@ def _control_plane(wish: Removal, cluster: Cluster | None, seen: Seen, groups: G
         found.append(
             _problem("last_control_plane", f"{some(leaving)}: no control-plane node would be left", cure)
         )
-    elif said := store_refusal(cluster.members, wish.names):
+    elif said := store_refusal(cluster.members, _in_store(wish.names, seen)):
         cure = "bring back the members that are not well, or restore a snapshot"
         found.append(_problem("quorum", said, cure))
     if of_kubernetes & set(wish.names) and (said := store_elsewhere(seen, groups)):
         found.append(_problem("store_elsewhere", said, STORE_CURE))
-    if cluster.store_trouble and (leaving or set(stores) & set(wish.names)):
+    # one that died while it joined may be a member, though the API does not know it
+    if cluster.store_trouble and (leaving or {*masters, *stores} & set(wish.names)):
         found.append(_problem("quorum", f"etcd could not be asked: {cluster.store_trouble}", "mend it first"))
     if not found and leaving and _even(wish, groups) and not wish.by and not wish.dead:
         left = len(set(masters) - set(wish.names))

@@ -14,6 +14,8 @@ REASON = "upgrade"
 """What nodes are cordoned for."""
 CONTROL_PLANE = "control-plane"
 """For --pause-after."""
+RELEASED = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""Static pods whose version is that of the release."""
 OLDEST_KUBELET = 3
 """Minors that a kubelet may be behind the API server."""
 
@@ -74,6 +76,7 @@ def plan(wish: Wish, seen: Seen, groups: Mapping[str, Sequence[str]], records: R
     others = [name for name in groups.get("kube_node", ()) if name in cluster.nodes and name not in masters]
     refusals = [
         *_versions(wish.release, cluster, records),
+        *_static_pods(wish.release, seen, cluster, masters),
         *_nodes(wish, seen, cluster, [*masters, *others]),
         *_store(cluster, seen, records),
     ]
@@ -118,10 +121,15 @@ def _refused(refusals: Sequence[Problem]) -> Upgrade:
 # --- What forbids it -----------------------------------------------------------------------
 
 
+def _now(cluster: Cluster) -> tuple[int, int, int]:
+    """What the cluster's own configuration says."""
+    return release(cluster.release) or release(cluster.server) or (0, 0, 0)
+
+
 def _versions(wanted: str, cluster: Cluster, records: Records) -> list[Problem]:
     target = release(wanted) or (0, 0, 0)
     found = []
-    now = release(cluster.release) or release(cluster.server) or (0, 0, 0)
+    now = _now(cluster)
     text = ".".join(str(part) for part in now)
     if wanted not in records.known:
         cure = f"the versions file holds {some(records.known, 9) or 'none'}; add its records to config/versions.yml"
@@ -129,7 +137,7 @@ def _versions(wanted: str, cluster: Cluster, records: Records) -> list[Problem]:
     if target < now:
         cure = "a control plane is never taken back; restore a snapshot of before instead"
         found.append(_problem("downgrade", f"the cluster runs {text}, and {wanted} is older", cure))
-    elif target[0] != now[0] or target[1] > now[1] + 1:
+    elif _skips(now, target):
         step = f"{now[0]}.{now[1] + 1}"
         held = [name for name in records.known if name.startswith(f"{step}.")]
         cure = f"go to {held[-1] if held else f'a release of {step}'} first"
@@ -146,6 +154,40 @@ def _versions(wanted: str, cluster: Cluster, records: Records) -> list[Problem]:
             _problem("no_digest", said, "rackloom bundle pin asks the registries and writes them down")
         )
     return found
+
+
+def _static_pods(wanted: str, seen: Seen, cluster: Cluster, masters: Sequence[str]) -> list[Problem]:
+    """Control-plane nodes that may not go there from what they run themselves.
+
+    The first one moves the cluster's configuration before the others have moved, so that says nothing of them.
+    """
+    target, now = release(wanted) or (0, 0, 0), _now(cluster)
+    found = []
+    for name in masters:
+        tags = seen.host(name).manifests
+        runs = {part: release(tags[part]) or (0, 0, 0) for part in RELEASED if part in tags}
+        if not runs:
+            continue  # it does not answer, or has no control plane
+        newest, oldest = max(runs, key=runs.__getitem__), min(runs, key=runs.__getitem__)
+        # what is true of the whole cluster has been said already
+        if runs[newest] > max(target, now):
+            said = f"{newest} of {name} is {tags[newest]}, newer than {wanted}, and is never taken back"
+            to = tags[newest].removeprefix("v")
+            cure = f"finish the upgrade that was begun: rackloom upgrade kubernetes --to {to}"
+            found.append(_problem("downgrade", said, cure, name))
+        elif runs[oldest][:2] != now[:2] and _skips(runs[oldest], target):
+            said = f"{oldest} of {name} is {tags[oldest]}, more than one minor release below {wanted}"
+            to = cluster.release or cluster.server
+            cure = f"finish the upgrade to the earlier release first: rackloom upgrade kubernetes --to {to}"
+            if _skips(runs[oldest], now):
+                cure = f"it is too far behind to go on; let a new one join: rackloom nodes replace {name} NEW"
+            found.append(_problem("skipped_minor", said, cure, name))
+    return found
+
+
+def _skips(runs: tuple[int, int, int], target: tuple[int, int, int]) -> bool:
+    """Whether there is a minor between the two."""
+    return target[0] != runs[0] or target[1] > runs[1] + 1
 
 
 def _nodes(wish: Wish, seen: Seen, cluster: Cluster, mine: Sequence[str]) -> list[Problem]:
@@ -219,11 +261,7 @@ def _store(cluster: Cluster, seen: Seen, records: Records) -> list[Problem]:
 def _left(node: KubeNode, seen: Seen, wanted: str) -> str:
     """What of a node is not done yet, in words; '' where all is."""
     static = {name: tag.removeprefix("v") for name, tag in seen.host(node.name).manifests.items()}
-    parts = [
-        f"{name} {static[name]}"
-        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        if name in static and static[name] != wanted
-    ]
+    parts = [f"{name} {static[name]}" for name in RELEASED if name in static and static[name] != wanted]
     if node.kubelet != wanted:
         parts.append(f"kubelet {node.kubelet}")
     if node.cordoned_for == REASON:

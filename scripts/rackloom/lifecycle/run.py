@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from errno import EISDIR
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -29,6 +30,8 @@ UNITS = (
     "haproxy.service",
     "rackloom-etcd-snapshot.timer",
     "rackloom-etcd.service",
+    "rackloom-kube-approver.service",
+    "rackloom-kube-certificates.timer",
     "containerd.service",
     "crio.service",
 )
@@ -108,6 +111,7 @@ class _Command:
         self.plan = Plan()
         self.runs: list[RunOutcome] = []
         self.told: list[str] = []
+        self.data: dict[str, Any] = {}
 
     def look(
         self, names: Sequence[str] = (), reboots: Callable[[Site], Sequence[str]] | None = None
@@ -159,7 +163,18 @@ class _Command:
     def done(self, code: ExitCode = ExitCode.OK, problems: Sequence[Problem] = ()) -> Done:
         """How it stands."""
         resume = shlex.join(["rackloom", *self.argv]) if code is not ExitCode.OK else ""
-        return Done(code, tuple(problems), self.plan, tuple(self.runs), tuple(self.told), resume)
+        return Done(code, tuple(problems), self.plan, tuple(self.runs), tuple(self.told), resume, self.data)
+
+    def left(self, outcome: RunOutcome) -> None:
+        """Tell of the copies of etcd that nodes keep, though Kubernetes was taken off them."""
+        for name, facts in sorted(outcome.facts.items()):
+            if copies := [str(path) for path in facts.get("copies") or ()]:
+                self.data.setdefault("copies", {})[name] = copies
+                folders = sorted({str(Path(path).parent) for path in copies})
+                self.told.append(
+                    f"{name} still has copies of what Kubernetes kept ({len(copies)}), in {' and '.join(folders)}: "
+                    "remove them by hand once others are kept elsewhere."
+                )
 
 
 def _watchers(site: Site, names: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
@@ -242,7 +257,7 @@ def _leave(
         "leave_delete_unmanaged": limits.delete_unmanaged,
     }
     if any(variables[key] for key in ("leave_controller", "leave_api", "leave_reset")):
-        command.play("leave", "leave.yml", variables)
+        command.left(command.play("leave", "leave.yml", variables))
 
 
 # --- Between Slurm and Kubernetes ----------------------------------------------------------
@@ -380,6 +395,7 @@ def upgrade(config_dir: Path, wish: Wish, limits: Limits, sink: Sink, *, check: 
         "upgrade_control_plane": list(found.control_plane), "upgrade_workers": list(found.workers),
         "upgrade_wave": found.wave, "upgrade_timeout": limits.timeout,
         "upgrade_delete_unmanaged": limits.delete_unmanaged, "upgrade_stopped_at": stopped_at,
+        "upgrade_begun": _begun(seen, wish.release),
     }  # fmt: skip
     command.play("upgrade", "upgrade_kubernetes.yml", variables, ["prepare"])
     command.write(change)
@@ -392,6 +408,12 @@ def upgrade(config_dir: Path, wish: Wish, limits: Limits, sink: Sink, *, check: 
         # kubeadm lays its own CoreDNS and settings out with each release
         command.deploy(["kube_control_plane"], ["kubernetes"])
     return command.done()
+
+
+def _begun(seen: Seen, wanted: str) -> bool:
+    """Whether anything of the control plane has been upgraded: a snapshot of now is none of before then."""
+    runs = {host.manifests.get("kube-apiserver", "").removeprefix("v") for host in seen.hosts.values()}
+    return wanted in runs or (seen.cluster is not None and seen.cluster.release == wanted)
 
 
 def _all_run(command: _Command, wish: Wish, paused: bool) -> None:
@@ -451,17 +473,42 @@ def snapshot(config_dir: Path, path: Path, sink: Sink) -> Done:
         return command.refuse(
             [Problem("no_api", said, "scheduled ones lie in /var/lib/rackloom/etcd of each of them")]
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    variables = {"snapshot_file": str(path.absolute()), "snapshot_from": seen.apis[0]}
-    outcome = command.play("snapshot", "snapshot.yml", variables)
-    path.chmod(0o600)
+    outcome = _fetch(command, path, seen.apis[0])
     about = dict(outcome.facts.get(seen.apis[0], {}).get("snapshot") or {})
     about["path"] = str(path)
     command.told.append(
         f"{path}: {about.get('keys', 0)} keys at revision {about.get('revision', 0)}, {about.get('size', 0)} bytes. "
         "It holds the workloads' secrets, encrypted with the key in the site's vault: keep both, apart."
     )
-    return replace(command.done(), data={"snapshot": about})
+    command.data["snapshot"] = about
+    return command.done()
+
+
+def _fetch(command: _Command, path: Path, api: str) -> RunOutcome:
+    """
+    Bring a snapshot here. It has its name once it is whole, so an older one of that name is not lost to half a file.
+
+    The file is there before Ansible writes into it: its mode is none that others could read, from the first byte on.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder", str(path))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        said = f"cannot write {error.filename}: {error.strerror}"
+        raise _Stopped(
+            command.refuse([Problem("no_file", said, "name a file that can be written")])
+        ) from None
+    try:
+        variables = {"snapshot_file": str(part.absolute()), "snapshot_from": api}
+        outcome = command.play("snapshot", "snapshot.yml", variables)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return outcome
 
 
 REPLACE_FLAG = "--replace-the-running-cluster"
@@ -568,15 +615,12 @@ def reset(config_dir: Path, sink: Sink, *, erase: bool, check: bool = False) -> 
     if check:
         return command.done()
     if seen.apis:
-        folder = config_dir / "snapshots"
-        file = folder / "before-reset.db"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        variables = {"snapshot_file": str(file.absolute()), "snapshot_from": seen.apis[0]}
-        command.play("snapshot", "snapshot.yml", variables)
-        file.chmod(0o600)
+        file = config_dir / "snapshots" / "before-reset.db"
+        _fetch(command, file, seen.apis[0])
         command.told.append(f"What it kept is in {file}.")
     units = [unit for unit in UNITS if unit != "slurmd.service"]
-    command.play("reset", "reset.yml", {"erase_the_whole_cluster": True, "reset_units": units})
+    variables = {"erase_the_whole_cluster": True, "reset_units": units}
+    command.left(command.play("reset", "reset.yml", variables))
     command.told.append(
         "Kubernetes is gone. `rackloom deploy` makes a new, empty one as long as cluster.yml names its nodes."
     )

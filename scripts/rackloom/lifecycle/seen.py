@@ -55,7 +55,7 @@ class KubeNode:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of etcd."""
+    """A member of etcd. One that was let in and never started is called by its address."""
 
     name: str
     healthy: bool = True
@@ -105,6 +105,8 @@ class Seen:
     """Control-plane nodes through which the API answered."""
     slurm: Mapping[str, SlurmNode] | None = None
     jobs: tuple[Job, ...] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Those of the site's nodes, as its files have them: etcd calls a member that never started by nothing else."""
 
     def host(self, name: str) -> Host:
         """A host; one that was not asked did not answer."""

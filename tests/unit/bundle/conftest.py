@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests import daemons
 
 from rackloom.bundle import declared
 from rackloom.bundle.progress import Progress
@@ -468,6 +468,4 @@ def quiet() -> Progress:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return daemons.free_port()

@@ -52,8 +52,9 @@ def test_clear_is_not_lost_to_a_look_at_the_same_time(health: ModuleType, tmp_pa
     script.chmod(0o755)
     looking = threading.Thread(target=_watch, args=(health, machine))
     looking.start()
-    while not began.exists():
-        assert looking.is_alive()
+    while looking.is_alive() and not began.exists():
+        looking.join(0.01)
+    assert began.exists()
     health.clear(health.Settings(machine.config()))
     looking.join()
     assert _watch(health, machine).healthy

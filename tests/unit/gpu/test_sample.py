@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,18 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.loading import loaded
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "gpu_health" / "files" / "gpu_sample.py"
 
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_sample", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_sample"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(PROGRAM, "gpu_sample")
 
 
 class Library:

@@ -194,6 +194,45 @@ def test_etcd_that_cannot_be_asked_loses_no_member() -> None:
     assert codes(removal("w1", state=blind)) == []
 
 
+def joining(**more: Any) -> Seen:
+    """m4 died after etcd had let it in: nobody but etcd knows it, and etcd by its address alone."""
+    state = seen(off=("m4",))
+    assert state.cluster is not None
+    members = (*state.cluster.members, Member("10.0.0.4", healthy=False, learner=True))
+    cluster = replace(state.cluster, **{"members": members, **more})
+    return replace(state, cluster=cluster, addresses={"m1": "10.0.0.1", "m4": "10.0.0.4"})
+
+
+def test_a_node_that_died_while_it_joined_leaves_no_member() -> None:
+    groups = {**GROUPS, "kube_control_plane": (*MASTERS, "m4")}
+    found = removal("m4", state=joining(), groups=groups, dead=True)
+    assert codes(found) == []
+    assert (found.members, found.forget, found.reset) == (("10.0.0.4",), (), ())
+    [step] = [each for each in found.plan.steps if each.what.startswith("take the member")]
+    assert step.node == "m4"
+    assert removal("m4", state=joining(), groups=groups, dead=True, by="g1").members == ("10.0.0.4",)
+    # no other node takes it along
+    assert removal("m2", state=joining(), by="g1").members == ("m2",)
+
+
+def test_its_member_can_be_taken_out_when_the_site_has_forgotten_it() -> None:
+    state = replace(joining(), addresses={})
+    found = removal("10.0.0.4", state=state)
+    assert codes(found) == [] and found.members == ("10.0.0.4",)
+
+
+def test_one_that_votes_and_never_started_counts_for_the_quorum() -> None:
+    members = (Member("m1"), Member("m2", healthy=False), Member("10.0.0.4", healthy=False))
+    groups = {**GROUPS, "kube_control_plane": (*MASTERS, "m4")}
+    assert codes(removal("m4", state=joining(members=members), groups=groups, dead=True)) == ["quorum"]
+
+
+def test_whether_it_left_a_member_has_to_be_known() -> None:
+    groups = {**GROUPS, "kube_control_plane": (*MASTERS, "m4")}
+    blind = joining(members=(), store_trouble="etcdctl: timeout")
+    assert codes(removal("m4", state=blind, groups=groups, dead=True)) == ["quorum"]
+
+
 STORES = ("s1", "s2", "s3")
 
 

@@ -236,6 +236,53 @@ def test_a_patch_or_a_minor_up_is_fine(running: str) -> None:
     assert plan(Wish(NEW), state, GROUPS, RECORDS).control_plane == MASTERS
 
 
+def half(static: dict[str, str], configuration: str = "1.35.4") -> Seen:
+    """A cluster that was on its way from 1.34.9 to 1.35.4 when it was paused or killed."""
+    names = (*MASTERS, *WORKERS)
+    runs = dict.fromkeys(MASTERS, "1.34.9") | static
+    kubelets = dict.fromkeys(names, "1.34.9") | static
+    return seen(kubelets=kubelets, static=runs, release=configuration)
+
+
+def test_no_node_is_left_behind_by_two_minors() -> None:
+    """m1 alone has moved, and the cluster's configuration with it."""
+    state = half({"m1": "1.35.4"})
+    found = plan(Wish(OLD), state, GROUPS, RECORDS)
+    assert [(each.code, each.details["host"]) for each in found.plan.refusals] == [
+        ("skipped_minor", "m2"),
+        ("skipped_minor", "m3"),
+    ]
+    assert all("v1.34.9" in each.message and "--to 1.35.4" in each.cure for each in found.plan.refusals)
+    # the cure is one
+    assert plan(Wish("1.35.4"), state, GROUPS, RECORDS).control_plane == ("m2", "m3")
+    done = half(dict.fromkeys(MASTERS, "1.35.4"))
+    assert plan(Wish(OLD), done, GROUPS, RECORDS).control_plane == MASTERS
+
+
+def test_a_part_that_a_killed_kubeadm_left_counts() -> None:
+    state = half(dict.fromkeys(MASTERS, "1.35.4"))
+    parts = {**state.host("m2").manifests, "kube-scheduler": "v1.34.9"}
+    hosts = {**state.hosts, "m2": replace(state.host("m2"), manifests=parts)}
+    [problem] = plan(Wish(OLD), replace(state, hosts=hosts), GROUPS, RECORDS).plan.refusals
+    assert problem.code == "skipped_minor" and "kube-scheduler of m2" in problem.message
+
+
+def test_a_node_that_is_two_minors_behind_the_cluster_already_has_another_cure() -> None:
+    found = plan(Wish(NEW), half({"m1": OLD, "m2": OLD}, OLD), GROUPS, RECORDS)
+    [problem] = found.plan.refusals
+    assert problem.code == "skipped_minor" and "nodes replace m3 NEW" in problem.cure
+
+
+def test_a_node_that_moved_before_the_configuration_is_not_taken_back() -> None:
+    state = half({"m1": "1.35.4"}, "1.34.9")
+    records = replace(RECORDS, known=(*RECORDS.known, "1.34.10"))
+    found = plan(Wish("1.34.10"), state, GROUPS, records).plan.refusals
+    assert {each.code for each in found} == {"downgrade", "kubelet_ahead"}
+    assert all(each.details["host"] == "m1" for each in found)
+    [problem] = [each for each in found if each.code == "downgrade"]
+    assert "--to 1.35.4" in problem.cure
+
+
 @pytest.mark.parametrize("text", ["1.36", "latest", "", "1.36.x"])
 def test_what_is_no_release_is_refused(text: str) -> None:
     assert refused(seen(), Wish(text)) == ["no_release"]

@@ -34,6 +34,9 @@ class World:
         self.looked = [Looked(site=SITE, seen=test_plan_nodes.seen())]  # type: ignore[arg-type]
         self.did: list[str] = []
         self.bad = ""
+        self.facts: dict[str, dict[str, Any]] = {}
+        self.variables: list[dict[str, Any]] = []
+        self.modes: list[int] = []
         self.unwritable = False
 
     def look(self, *_: Any) -> Looked:
@@ -41,7 +44,10 @@ class World:
         return self.looked.pop(0) if len(self.looked) > 1 else self.looked[0]
 
     def run(self, _: Path, job: Job, __: Any) -> RunOutcome:
-        Path(job.extra_vars.get("snapshot_file", self.file)).touch()
+        self.variables.append(dict(job.extra_vars))
+        if file := job.extra_vars.get("snapshot_file"):
+            self.modes.append(Path(file).stat().st_mode & 0o777)
+            Path(file).write_text("new")
         return self.part(" ".join([Path(job.playbook).stem, *job.stages]))
 
     def deploy(self, _: Path, **more: Any) -> RunOutcome:
@@ -52,7 +58,7 @@ class World:
         self.did.append(what)
         if what == self.bad:
             return RunOutcome(ExitCode.FAILED, self.folder, (Problem("bad", "it broke"),))
-        return RunOutcome(ExitCode.OK, self.folder)
+        return RunOutcome(ExitCode.OK, self.folder, facts=self.facts)
 
     def rehearse(self, *_: Any) -> tuple[Problem, ...]:
         return (Problem("edit", "it cannot be written"),) if self.unwritable else ()
@@ -226,6 +232,50 @@ def test_a_snapshot_needs_somebody_who_answers(world: World) -> None:
     assert world.file.stat().st_mode & 0o777 == 0o600
     world.looked = [Looked(site=SITE, seen=test_plan_nodes.seen(off=test_plan_nodes.MASTERS))]  # type: ignore[arg-type]
     assert [problem.code for problem in snapshot(world).problems] == ["no_api"]
+
+
+def test_a_snapshot_is_nobody_else_s_from_the_first_byte(world: World) -> None:
+    world.file.write_text("old")
+    world.file.chmod(0o644)
+    world.bad = "snapshot"
+    assert snapshot(world).exit_code is ExitCode.FAILED
+    assert world.file.read_text() == "old" and list(world.folder.iterdir()) == [world.file]
+    world.bad = ""
+    assert snapshot(world).exit_code is ExitCode.OK
+    assert world.modes == [0o600, 0o600] and world.file.stat().st_mode & 0o777 == 0o600
+    assert world.file.read_text() == "new" and list(world.folder.iterdir()) == [world.file]
+
+
+def test_a_snapshot_cannot_become_a_folder(world: World) -> None:
+    for place in (world.folder, world.folder / "file" / "a.db"):
+        (world.folder / "file").touch()
+        done = commands.snapshot(world.folder, place, SINK)
+        assert [problem.code for problem in done.problems] == ["no_file"]
+        assert not done.begun and world.did == []
+
+
+@pytest.mark.parametrize("command", [remove, reset])
+def test_copies_that_stay_on_a_node_are_told(world: World, command: Command) -> None:
+    copies = ["/var/lib/rackloom/etcd/a.db", "/var/lib/rackloom/etcd/before-1"]
+    world.facts = {"w2": {"copies": copies}, "w1": {"copies": []}}
+    done = command(world)
+    assert done.data["copies"] == {"w2": copies}
+    [said] = [line for line in done.told if "w2" in line]
+    assert "copies" in said and "/var/lib/rackloom/etcd:" in said
+
+
+@pytest.mark.parametrize(
+    ("state", "begun"),
+    [
+        ({}, False),
+        ({"static": {"m1": test_plan_upgrade.NEW}}, True),
+        ({"release": test_plan_upgrade.NEW}, True),
+    ],
+)
+def test_an_upgrade_that_is_gone_on_with_says_so(world: World, state: dict[str, Any], begun: bool) -> None:
+    of_releases(world, test_plan_upgrade.seen(**state))
+    upgrade(world)
+    assert world.variables[0]["upgrade_begun"] is begun
 
 
 def test_a_file_that_is_not_there_is_named(world: World) -> None:

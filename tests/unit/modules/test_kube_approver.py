@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import ipaddress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,21 +13,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tests.loading import loaded
 
 FILES = Path(__file__).parents[3] / "roles/kube_control_plane/files"
 NODES = {"gpu1": {"names": ["gpu1", "gpu1.demo.example"], "addresses": ["192.0.2.21", "2001:db8::21"]}}
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), FILES / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-approver = load("kube-approver")
-certificates = load("kube-certificates")
+approver = loaded(FILES / "kube-approver.py")
+certificates = loaded(FILES / "kube-certificates.py")
 
 
 def request(

@@ -115,6 +115,80 @@ def test_bodies_of_requests_are_never_in_the_audit_log() -> None:
     assert {rule["level"] for rule in kube_documents.audit_policy()["rules"]} == {"None", "Metadata"}
 
 
+COMPONENT = ("system:kube-controller-manager", ["system:authenticated"])
+NODE = ("system:node:gpu001", ["system:nodes", "system:authenticated"])
+OF_THE_SYSTEM = ("system:serviceaccount:kube-system:x", ["system:serviceaccounts:kube-system"])
+PERSON = ("ada", ["system:authenticated"])
+
+
+def audited(who: tuple[str, list[str]], verb: str, resource: str, group: str = "") -> str:
+    """The level that the API server would take: that of the first rule that fits."""
+    for rule in kube_documents.audit_policy()["rules"]:
+        things = rule.get("resources")
+        if (
+            "nonResourceURLs" not in rule
+            and who[0] in rule.get("users", [who[0]])
+            and set(who[1]) & set(rule.get("userGroups", who[1]))
+            and verb in rule.get("verbs", [verb])
+            and (
+                things is None
+                or any(
+                    each["group"] == group and resource in each.get("resources", [resource])
+                    for each in things
+                )
+            )
+        ):
+            return str(rule["level"])
+    return "None"
+
+
+@pytest.mark.parametrize("who", [COMPONENT, NODE, OF_THE_SYSTEM, PERSON])
+def test_who_reads_a_secret_is_in_the_audit_log(who: tuple[str, list[str]]) -> None:
+    for verb in ("get", "list", "watch", "create", "delete"):
+        assert audited(who, verb, "secrets") == "Metadata"
+    assert audited(who, "create", "tokenreviews", "authentication.k8s.io") == "Metadata"
+    assert audited(who, "patch", "configmaps") == "Metadata"
+
+
+def test_what_components_ask_all_day_is_not_in_the_audit_log() -> None:
+    for who in (COMPONENT, NODE, OF_THE_SYSTEM):
+        assert audited(who, "watch", "pods") == "None"
+        assert audited(who, "update", "leases", "coordination.k8s.io") == "None"
+    assert audited(NODE, "watch", "configmaps") == "None"
+    assert audited(OF_THE_SYSTEM, "get", "configmaps") == audited(PERSON, "get", "pods") == "Metadata"
+
+
+@pytest.mark.parametrize(
+    ("label", "own"),
+    [
+        ("rack", True),
+        ("example.com/rack", True),
+        ("notkubernetes.io/x", True),
+        ("topology.kubernetes.io/zone", True),
+        ("failure-domain.beta.kubernetes.io/region", True),
+        ("beta.kubernetes.io/instance-type", True),
+        ("node.kubernetes.io/anything", True),
+        ("gpu.node.kubernetes.io/anything", True),
+        ("kubelet.kubernetes.io/x", True),
+        ("topology.kubernetes.io/rack", False),
+        ("kubernetes.io/role", False),
+        ("node-role.kubernetes.io/worker", False),
+        ("node-restriction.kubernetes.io/tenant", False),
+        ("k8s.io/x", False),
+        ("my.k8s.io/x", False),
+    ],
+)
+def test_a_kubelet_is_told_no_label_that_it_would_not_start_with(label: str, own: bool) -> None:
+    told = kube_documents.registration(inputs(labels={label: "x", "b": "c"}))
+    [labels] = [each["value"].split(",") for each in told["kubeletExtraArgs"]]
+    assert set(labels) == {"b=c", *([f"{label}=x"] if own else [])}
+
+
+def test_a_kubelet_without_labels_of_its_own_is_told_of_none() -> None:
+    told = kube_documents.registration(inputs(labels={"node-role.kubernetes.io/worker": ""}))
+    assert "kubeletExtraArgs" not in told
+
+
 APART = ["https://192.0.2.21:2379", "https://192.0.2.22:2379"]
 
 

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from plugins.module_utils import kube_etcd
 from plugins.module_utils.kube_client import KubeError
-from plugins.module_utils.kube_etcd import HERE, Etcd, apart, asked, parse_members, reason, refusal
+from plugins.module_utils.kube_etcd import (
+    HERE,
+    Etcd,
+    apart,
+    asked,
+    called,
+    leftovers,
+    parse_members,
+    reason,
+    refusal,
+)
 from plugins.modules.kube_member import remove
 
 LISTED = {
@@ -128,6 +138,38 @@ def test_the_next_one_waits_until_the_rest_is_well() -> None:
     removed: list[str] = []
     assert remove(etcd, ["a", "b"], removed, pause=pause, clock=lambda: now) == ["c"]
     assert removed == ["a", "b"] and now > 3
+
+
+def unstarted(etcd: Fake, address: str, *, learner: bool = True) -> None:
+    """A member that was let in, and whose node died before it started."""
+    peers = [f"https://{address}:2380"]
+    etcd.rows.append({"id": "77", "name": "", "peers": peers, "learner": learner, "healthy": False})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.4", "[2001:db8::4]"])
+def test_a_member_that_never_started_is_called_by_its_address(address: str) -> None:
+    etcd = Fake(a=True)
+    unstarted(etcd, address)
+    assert [called(row) for row in etcd.rows] == ["a", address.strip("[]")]
+    assert [row["id"] for row in leftovers(etcd.rows, [address.strip("[]")])] == ["77"]
+    assert leftovers(etcd.rows, ["", "10.0.0.40"]) == []
+    assert called({"name": ""}) == "" and leftovers([{"name": ""}], [""]) == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("learner", [False, True])
+def test_a_member_that_never_started_leaves(check: bool, learner: bool) -> None:
+    etcd = Fake(a=True, b=True, c=True)
+    unstarted(etcd, "10.0.0.4", learner=learner)
+    removed: list[str] = []
+    assert remove(etcd, ["d", "10.0.0.4"], removed, check=check) == ["a", "b", "c"]
+    assert removed == ["10.0.0.4"] and len(etcd.rows) == 3 + check
+
+
+def test_one_that_votes_and_never_started_counts_for_the_quorum() -> None:
+    etcd = Fake(a=True, b=False)
+    unstarted(etcd, "10.0.0.4", learner=False)
+    assert "has no quorum" in refusal(etcd.rows, ["10.0.0.4"])
 
 
 def manifest(folder: Path, servers: str) -> str:

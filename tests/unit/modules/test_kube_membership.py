@@ -114,7 +114,14 @@ class Machine:
             self.put(f"kubernetes/manifests/{name}.yaml", "new")
             if name != self.breaks:
                 self.pods[name] = f"new{self.rendered}"
+        elif words[2:5] == ["phase", "kubeconfig", "kubelet"]:
+            self.put("kubernetes/kubelet.conf", "client-certificate-data: new")
+        elif words[2:4] == ["phase", "kubelet-finalize"]:
+            self.put("kubernetes/kubelet.conf", "client-certificate: a file")
+        elif words[:2] == ["systemctl", "restart"]:
+            self.put("kubelet/kubelet-client-current.pem", "asked for")
         elif words[2:5] == ["phase", "certs", "apiserver"]:
+            assert not self.path("kubernetes/pki/apiserver.crt").exists(), "kubeadm keeps one that is there"
             self.put("kubernetes/pki/apiserver.crt", "new")
             self.put("kubernetes/pki/apiserver.key", "new")
 
@@ -130,6 +137,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         ("RESTORED", "restored"),
         ("KUBERNETES", "kubernetes"),
         ("ETCD", "etcd"),
+        ("KUBELET_PKI", "kubelet"),
     ):
         monkeypatch.setattr(module, name, tmp_path / place)
     monkeypatch.setattr(module.kube_documents, "JOIN_FILE", str(tmp_path / "state/join.conf"))
@@ -252,6 +260,137 @@ def test_a_member_whose_api_is_down_is_never_cleaned(machine: Machine, join: Joi
     machine.answers = {"192.0.2.10", "192.0.2.12"}
     result = join(may_init=True)
     assert result["failed"] and machine.said == []
+
+
+LOST = [
+    ["kubernetes/manifests/kube-apiserver.yaml"],
+    [f"kubernetes/manifests/{name}.yaml" for name in ("etcd", "kube-apiserver", "kube-scheduler")],
+    ["kubernetes/kubelet.conf"],
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("state", ["looked", "joined"])
+def test_a_member_that_lost_something_gets_it_back_and_keeps_its_data(
+    machine: Machine, join: Join, lost: list[str], state: str
+) -> None:
+    machine.mark()
+    machine.put("etcd/member/snap/db", "all there is")
+    for name in lost:
+        machine.path(name).unlink()
+    machine.answers = {"192.0.2.11"}
+    result = join(state=state, may_init=True)
+    assert result["found"] == "member" and result["changed"] and not result.get("failed")
+    assert all(machine.path(name).exists() for name in lost)
+    assert machine.path("etcd/member/snap/db").read_text() == "all there is"
+    assert not did(machine, "reset") and not did(machine, "kubeadm join")
+    assert not [said for said in machine.said if said.startswith("kubeadm init") and "phase" not in said]
+    assert not join(state=state)["changed"]
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> set[str]:
+    """Names of files whose certificate has ended; one that is written anew has not."""
+    module = importlib.import_module("plugins.modules.kube_membership")
+    names = {"old"}
+    monkeypatch.setattr(
+        module.node_members,
+        "ended",
+        lambda path: Path(path).exists() and Path(path).read_text() in names,
+    )
+    del machine
+    return names
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_kubelet_that_was_off_for_too_long_is_one_of_the_cluster_again(
+    machine: Machine, join: Join
+) -> None:
+    machine.mark()
+    machine.put("mark.json", json.dumps({"role": "worker", "endpoint": "192.0.2.10:7443", "parts": {}}))
+    machine.put("kubelet/kubelet-client-current.pem", "old")
+    machine.answers = {"192.0.2.10"}
+    assert join(role="worker", parts={})["changed"]
+    assert machine.said == ["systemctl restart kubelet.service"]
+    assert not machine.path("kubernetes/bootstrap-kubelet.conf").exists()
+    assert not join(role="worker", parts={})["changed"]
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_control_plane_that_was_off_for_too_long_needs_nobody_else(machine: Machine, join: Join) -> None:
+    machine.mark()
+    machine.path("etcd/member").mkdir(parents=True)
+    machine.put("kubelet/kubelet-client-current.pem", "old")
+    machine.put("kubernetes/pki/apiserver.crt", "old")
+    machine.answers = {"192.0.2.11"}
+    result = join()
+    assert not result.get("failed")
+    assert machine.said == [
+        "kubeadm init phase kubeconfig kubelet",
+        "systemctl restart kubelet.service",
+        "systemctl start rackloom-kube-certificates.service",
+        "kubeadm init phase kubelet-finalize all",
+    ]
+
+
+def test_no_cluster_is_made_where_a_member_s_data_is_gone(machine: Machine, join: Join) -> None:
+    """As where the volume of etcd is not mounted."""
+    machine.mark()
+    machine.path("kubernetes/manifests/kube-scheduler.yaml").unlink()
+    result = join(may_init=True)
+    assert result["failed"] and "restore a snapshot" in result["msg"] and machine.said == []
+
+
+MEMBER = {"ID": 3, "name": "one", "peerURLs": ["https://192.0.2.11:2380"], "clientURLs": []}
+
+
+def others(*names: str) -> list[dict[str, Any]]:
+    """Voting members of etcd that are well."""
+    return [
+        {
+            "ID": number,
+            "name": name,
+            "peerURLs": [f"https://192.0.2.{number}:2380"],
+            "clientURLs": [f"https://192.0.2.{number}:2379"],
+        }
+        for number, name in enumerate(names, start=12)
+    ]
+
+
+def test_a_vote_that_the_others_need_is_not_cleaned_away(machine: Machine, join: Join) -> None:
+    machine.answers = {"192.0.2.10", "192.0.2.12"}
+    machine.put("state/intent.json", '{"action": "join"}')
+    machine.put("etcd/member/snap/db", "kept")
+    machine.etcd = [*others("two"), MEMBER]
+    result = join()
+    assert result["failed"] and "no quorum" in result["msg"]
+    assert machine.path("etcd/member/snap/db").exists() and not did(machine, "reset")
+    machine.etcd = [*others("two", "three"), MEMBER]
+    assert not join().get("failed") and did(machine, "kubeadm reset") and did(machine, "remove 3")
+
+
+def test_etcd_does_not_start_anew_while_the_others_could_not_go_on(machine: Machine, join: Join) -> None:
+    machine.mark(etcd="old")
+    machine.answers = {"192.0.2.11"}
+    mine = {**MEMBER, "clientURLs": ["https://192.0.2.11:2379"]}
+    machine.etcd = [*others("two"), {**MEMBER, "ID": 9, "peerURLs": ["https://192.0.2.13:2380"]}, mine]
+    result = join()
+    assert result["failed"] and "only 1 of the other 2" in result["msg"] and machine.said == []
+    machine.etcd = [*others("two", "three"), mine]
+    assert not join().get("failed") and did(machine, "phase etcd local")
+
+
+def test_new_names_survive_a_kill(machine: Machine, join: Join) -> None:
+    machine.mark(names="old")
+    machine.answers = {"192.0.2.11"}
+    machine.put("state/serving-before.json", json.dumps({".crt": "former", ".key": "former"}))
+    machine.broken = "certs apiserver"
+    assert join()["failed"]
+    assert machine.path("kubernetes/pki/apiserver.key").read_text() == "former"
+    machine.broken = ""
+    assert not join().get("failed")
+    assert machine.path("kubernetes/pki/apiserver.key").read_text() == "new"
+    assert not list((machine.root / "state").glob("serving*"))
 
 
 def test_data_of_somebody_else_is_never_touched(machine: Machine, join: Join) -> None:

@@ -220,6 +220,15 @@ def test_a_webhook_that_does_not_answer_yet_is_waited_for(api: Api) -> None:
     assert len(api.did("helm", "upgrade")) == 4
 
 
+def test_an_installation_that_was_cut_off_is_begun_anew(api: Api) -> None:
+    wanted = release()
+    api.helm_says = [(1, "unexpected EOF")]
+    api.on_pause = lambda: api.holds(wanted, "pending-install")
+    bring(cluster(api), [wanted], really=True)
+    assert len(api.did("helm", "upgrade")) == 2
+    assert len(api.did("kubectl", "delete", "secret")) == 1
+
+
 def test_what_helm_refuses_is_said_at_once(api: Api) -> None:
     api.helm_says = [(1, "values don't meet the specifications of the schema")]
     with pytest.raises(KubeError, match=r"^the tool: helm could not install it: values don't meet"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from plugins.module_utils import kube_vip
 from plugins.modules import kube_reset
-from plugins.modules.kube_reset import LINKS, Reset, without_chains
+from plugins.modules.kube_reset import LINKS, Reset, copies, without_chains
 
 
 @pytest.fixture
@@ -27,11 +27,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text("x")
     (tmp_path / "etc/cni/net.d").mkdir(parents=True)
     (tmp_path / "etc/cni/net.d/10-flannel.conflist").write_text("{}")
-    monkeypatch.setattr(kube_reset, "LEFT", tuple(f"{tmp_path}{pattern}" for pattern in kube_reset.LEFT))
-    monkeypatch.setattr(
-        kube_reset, "NETWORKS", tuple(f"{tmp_path}{pattern}" for pattern in kube_reset.NETWORKS)
-    )
+    for name in ("LEFT", "CREDENTIALS", "COPIES", "NETWORKS"):
+        monkeypatch.setattr(
+            kube_reset, name, tuple(f"{tmp_path}{pattern}" for pattern in getattr(kube_reset, name))
+        )
     monkeypatch.setattr(kube_reset, "STORE", f"{tmp_path}/var/lib/etcd")
+    monkeypatch.setattr(kube_reset.node_members, "MARK", f"{tmp_path}/mark.json")
+    (tmp_path / "mark.json").write_text("{}")
     monkeypatch.setattr(kube_reset, "LINKS", re.compile("no-such-link"))
     monkeypatch.setattr(shutil, "which", lambda *_a, **_k: None)
     return tmp_path
@@ -42,6 +44,8 @@ def reset(root: Path, *, check: bool = False, **more: Any) -> tuple[Reset, list[
 
     def run(argv: Sequence[str], data: str = "") -> tuple[int, str, str]:
         said.append(" ".join(argv))
+        # a deploy after a run that is killed now must not take the node for a member
+        assert check or "kubeadm" not in argv or not (root / "mark.json").exists()
         if argv[:2] == ["systemctl", "show"]:
             return 0, "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n", ""
         return 0, "", ""
@@ -85,6 +89,41 @@ def test_the_store_is_erased_only_when_that_is_said(root: Path) -> None:
     found, _ = reset(root, erase=True)
     assert found.aside == "" and not (root / "aside").exists()
     assert list((root / "var/lib/etcd").iterdir()) == []
+
+
+KEYS = (
+    "etc/kubernetes/pki/ca.key",
+    "etc/kubernetes/pki/etcd/healthcheck-client.key",
+    "etc/kubernetes/users/alice.conf",
+    "var/lib/kubelet/pki/kubelet-client-current.pem",
+    "etc/rackloom/kubernetes/kube-vip.conf",
+    "etc/rackloom/kubernetes/apiserver/encryption.json",
+    "etc/rackloom/etcd/peer.key",
+)
+KEPT = (
+    "var/lib/rackloom/etcd/20260101T000000Z.db",
+    "var/lib/rackloom/etcd/before-20260101-000000/member/snap/db",
+)
+
+
+@pytest.mark.parametrize("erase", [False, True])
+def test_keys_go_and_snapshots_stay_and_are_told(root: Path, erase: bool) -> None:
+    for name in (*KEYS, *KEPT, "etc/rackloom/etcd/ca.crt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    found, _ = reset(root, erase=erase)
+    assert [name for name in KEYS if (root / name).exists()] == []
+    assert {f"{root}/{name}" for name in KEYS} <= set(found.done)
+    assert [name for name in KEPT if not (root / name).exists()] == []
+    folder = f"{root}/var/lib/rackloom/etcd"
+    assert copies() == [f"{folder}/20260101T000000Z.db", f"{folder}/before-20260101-000000"]
+
+
+def test_what_a_file_system_has_at_its_root_stays(root: Path) -> None:
+    (root / "var/lib/etcd/lost+found").mkdir()
+    found, _ = reset(root)
+    assert [path.name for path in (root / "var/lib/etcd").iterdir()] == ["lost+found"]
+    assert [path.name for path in Path(found.aside).iterdir()] == ["member"]
 
 
 def test_a_second_time_there_is_nothing_left(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from plugins.modules.kube_settings import LABELS, TAINTS, binding, node_patch
+from plugins.module_utils.kube_client import Kubectl
+from plugins.modules.kube_settings import LABELS, TAINTS, Settings, binding, node_patch
 
 
 def node(
@@ -67,6 +71,26 @@ def test_the_last_taint_can_go() -> None:
     there["metadata"]["annotations"] = {TAINTS: "a:NoSchedule"}
     patch, _ = node_patch(there, {})
     assert patch["spec"]["taints"] == [] and patch["metadata"]["annotations"] == {TAINTS: None}
+
+
+def test_what_somebody_writes_meanwhile_stays() -> None:
+    theirs = {"key": "theirs", "effect": "NoSchedule"}
+    told: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str], _data: str = "") -> tuple[int, str, str]:
+        told.append(argv)
+        if len(told) == 1:
+            return 1, "", 'Operation cannot be fulfilled on nodes "gpu1": the object has been modified'
+        return 0, json.dumps(node(taints=[theirs])), ""
+
+    module: Any = SimpleNamespace(params={}, check_mode=False)
+    settings = Settings(module)
+    settings.kubectl = Kubectl(run, pause=lambda _seconds: None)
+    words = settings.keep(node(), {"taints": ["gpu=yes:NoSchedule"]})
+    assert words == ["taints theirs:NoSchedule, gpu:NoSchedule"]
+    ours = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+    assert json.loads(told[-1][-1])["spec"]["taints"] == [theirs, ours]
+    assert [argv[3] for argv in told] == ["patch", "get", "patch"]
 
 
 def test_administrators_are_named_one_by_one() -> None:

@@ -114,6 +114,33 @@ def test_workers_take_over_the_configuration_before_their_kubelet(monkeypatch: p
     assert upgrade(node, {}, monkeypatch).why() == []
 
 
+@pytest.mark.parametrize(
+    ("release", "why"),
+    [
+        ("1.34.9", "more than one minor release above it; go to a release of 1.35 first"),
+        ("1.37.0", "never taken back"),
+        ("1.36.5", "never taken back"),
+    ],
+)
+def test_no_release_is_skipped_and_none_taken_back(
+    monkeypatch: pytest.MonkeyPatch, release: str, why: str
+) -> None:
+    node = Node()
+    for first in (True, False):
+        found = upgrade(node, static(NEW) | {"kube-scheduler": f"v{release}"}, monkeypatch, first=first)
+        for step in (found.why, found.pull):
+            with pytest.raises(KubeError, match=f"kube-scheduler is v{release} here.*{why}"):
+                step()
+    assert node.ran == []
+
+
+@pytest.mark.parametrize("release", ["1.35.9", OLD, NEW])
+def test_one_minor_up_is_fine(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    assert upgrade(Node(), static(release), monkeypatch).refusal() == ""
+    # a worker's kubelet may be further behind, and has no static pods
+    assert upgrade(Node(), {}, monkeypatch).refusal() == ""
+
+
 def test_patches_are_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert f"--patches={tmp_path}" in upgrade(Node(), {}, monkeypatch, patches=str(tmp_path)).argv()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import json
 import os
@@ -16,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.loading import loaded
 
 PROGRAM = Path(__file__).parents[3] / "roles/log_shipper/files/log-shipper.py"
 LINES = 2000
@@ -27,16 +26,7 @@ BATCH = 20
 SETTLE = 3
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("log_shipper", PROGRAM)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-shipper = load()
+shipper = loaded(PROGRAM, "log_shipper")
 
 
 def fields(**entry: str) -> dict[str, Any]:
@@ -263,6 +253,7 @@ class Store:
         self.lines: Counter[str] = Counter()
         self.life = "first"
         self.memory: list[tuple[float, list[str]]] = []
+        self.lock = threading.Lock()
         self.requests = 0
         self.answer: Callable[[int, list[str]], int] = lambda _number, _lines: 200
         store = self
@@ -276,8 +267,9 @@ class Store:
                 store.requests += 1
                 status = store.answer(store.requests, rows)
                 if status in (200, 0):
-                    store.lines.update(rows)
-                    store.memory.append((time.monotonic(), rows))
+                    with store.lock:
+                        store.lines.update(rows)
+                        store.memory.append((time.monotonic(), rows))
                 if status == 0:  # taken, and the answer is lost
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
@@ -297,12 +289,13 @@ class Store:
 
     def die(self, seconds: float) -> None:
         """Lose what was confirmed within so many seconds, as a store does that is killed."""
-        self.life += "-next"
-        since = time.monotonic() - seconds
-        for when, rows in self.memory:
-            if when > since:
-                self.lines -= Counter(rows)
-        self.memory.clear()
+        with self.lock:  # the node goes on sending
+            self.life += "-next"
+            since = time.monotonic() - seconds
+            for when, rows in self.memory:
+                if when > since:
+                    self.lines -= Counter(rows)
+            self.memory.clear()
 
 
 @pytest.fixture
@@ -356,7 +349,7 @@ def until(check: Callable[[], bool], seconds: float = 60) -> None:
 
 def end(process: subprocess.Popen[str]) -> str:
     process.terminate()
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return said
 
@@ -445,7 +438,7 @@ def test_what_a_killed_store_lost_is_sent_again(
     until(lambda: len(store.lines) > LINES // 2)
     store.die(SETTLE)
     assert len(store.lines) < LINES
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, "systemd starts it again"
     assert "what it may have lost is sent again" in said
     process = node()
@@ -460,7 +453,7 @@ def test_it_is_sent_again_also_by_a_node_that_says_no_more(
     until(all_there(store))
     store.die(SETTLE)
     assert len(store.lines) < LINES
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     process = node()
     until(all_there(store))
     end(process)
@@ -475,7 +468,7 @@ def test_a_store_is_remembered_over_a_restart_of_the_node(
     process.communicate()
     store.die(SETTLE)
     process = node()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     process = node()
     until(all_there(store))
     end(process)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from importlib.machinery import SourceFileLoader
 from types import ModuleType
+
+from tests.loading import loaded
 
 from rackloom.docs_gen.tree import ROOT
 
@@ -15,13 +15,7 @@ RELEASES = sorted(path.name for path in SAID.iterdir() if path.is_dir())
 
 def load() -> ModuleType:
     """The program as a module."""
-    path = ROOT / "roles" / "slurm_exporter" / "files" / "slurm-metrics.py"
-    spec = importlib.util.spec_from_loader("slurm_metrics", SourceFileLoader("slurm_metrics", str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "roles/slurm_exporter/files/slurm-metrics.py")
 
 
 def asked(release: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import json
 import re
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.daemons import free_port, program, running
+from tests.loading import loaded
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "roles" / "filebeat" / "files" / "filebeat_metrics.py"
@@ -25,12 +25,7 @@ CONFIRMED = "rackloom_log_shipper_confirmed_timestamp_seconds"
 
 @pytest.fixture(scope="module")
 def metrics() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("filebeat_metrics", SOURCE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(SOURCE, "filebeat_metrics")
 
 
 def numbers(read: int, waiting: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import json
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.loading import loaded
 
 from rackloom.docs_gen.tree import ROOT
 
@@ -24,13 +24,7 @@ HERE = ROOT / "tests" / "upstream"
 
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rackloom_upstream_build", HERE / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(HERE / "build.py", "rackloom_upstream_build")
 
 
 @pytest.fixture

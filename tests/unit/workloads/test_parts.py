@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 from tests.daemons import free_port
+from tests.loading import loaded
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "workloads" / "inference" / "files"
@@ -29,14 +29,8 @@ REQUEST = {"inputs": [{"name": "INPUT__0", "shape": [1, 1], "datatype": "FP32", 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"inference_{name}", FILES / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def part(name: str) -> ModuleType:
+    return loaded(FILES / f"{name}.py", f"inference_{name}")
 
 
 def ask(url: str, body: Any = None, raw: bytes | None = None) -> tuple[int, Any]:
@@ -230,7 +224,7 @@ def test_the_server_that_goes_finishes_what_it_has(triton: Any) -> None:
 
 
 def test_patience_ends() -> None:
-    module = loaded("client")
+    module = part("client")
     now = [0.0]
 
     def pause(seconds: float) -> None:
@@ -276,7 +270,7 @@ def test_helm_test_says_what_is_wrong(triton: Any, env: dict[str, str], said: st
 
 
 def test_a_trained_model_is_published_whole_and_as_a_new_version(repository: Path, triton: Any) -> None:
-    train = loaded("train")
+    train = part("train")
     server, _ = triton()
     for wanted in ("2", "3"):
         path = train.publish(repository, "line", b"weights")
