@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.module_utils import kube_vip
+from plugins.module_utils import kube_vip, node_members
 from plugins.modules import kube_reset
 from plugins.modules.kube_reset import LINKS, Reset, copies, without_chains
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             kube_reset, name, tuple(f"{tmp_path}{pattern}" for pattern in getattr(kube_reset, name))
         )
     monkeypatch.setattr(kube_reset, "STORE", f"{tmp_path}/var/lib/etcd")
-    monkeypatch.setattr(kube_reset.node_members, "MARK", f"{tmp_path}/mark.json")
+    monkeypatch.setattr(node_members, "MARK", f"{tmp_path}/mark.json")
     (tmp_path / "mark.json").write_text("{}")
     monkeypatch.setattr(kube_reset, "LINKS", re.compile("no-such-link"))
     monkeypatch.setattr(shutil, "which", lambda *_a, **_k: None)
