@@ -33,6 +33,11 @@ class KubeError(Exception):
     """Kubernetes did not do what it was asked; the text is for people."""
 
 
+def bracketed(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
 def runner(module: Any) -> Run:
     """An AnsibleModule's way to run programs, as this package calls them."""
 

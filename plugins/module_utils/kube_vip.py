@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .kube_client import KubeError, Run
+from .kube_client import KubeError, Run, bracketed
 
 MANIFEST = "/etc/kubernetes/manifests/kube-vip.yaml"
 CREDENTIAL = "/etc/rackloom/kubernetes/kube-vip.conf"
@@ -32,11 +32,6 @@ def digest(text: str) -> str:
 def prefix(address: str) -> int:
     """Length of the prefix that is this address alone."""
     return int(ipaddress.ip_address(address).max_prefixlen)
-
-
-def bracketed(address: str) -> str:
-    """An address as it stands before a port."""
-    return f"[{address}]" if ":" in address else address
 
 
 def environment(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -86,7 +86,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import kube_documents, node_units  # noqa: TID252 - how a collection's plugins find each other
-from ..module_utils.kube_client import KubeError, runner  # noqa: TID252
+from ..module_utils.kube_client import KubeError, bracketed, runner  # noqa: TID252
 from ..module_utils.kube_etcd import Etcd, refusal  # noqa: TID252
 
 UNIT = "rackloom-etcd.service"
@@ -94,11 +94,6 @@ DATA = Path(kube_documents.ETCD_DATA) / "member"
 START = Path("/run/rackloom-etcd.env")
 """As what a host without data starts; gone once it has some."""
 CONNECT = 2.0
-
-
-def bracketed(address: str) -> str:
-    """An address as URLs have it."""
-    return f"[{address}]" if ":" in address else address
 
 
 def listens(address: str, port: int = 2379) -> bool:

@@ -153,7 +153,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import kube_documents, kube_etcd, kube_vip, node_members, node_records  # noqa: TID252 - how a collection's plugins find each other
-from ..module_utils.kube_client import KubeError, pull, runner  # noqa: TID252
+from ..module_utils.kube_client import KubeError, bracketed, pull, runner  # noqa: TID252
 
 MARK = Path(node_members.MARK)
 STATE = Path("/var/lib/rackloom/kubernetes")
@@ -533,13 +533,11 @@ class Member:
         """Etcd at these addresses, with a certificate that is made where it is missing."""
         if not (KUBERNETES / "pki/etcd/healthcheck-client.crt").exists():
             self.must("kubeadm", "init", "phase", "certs", "etcd-healthcheck-client", f"--config={CONFIG}")
-        return kube_etcd.Etcd(
-            self.run, [f"https://{kube_vip.bracketed(address)}:2379" for address in addresses]
-        )
+        return kube_etcd.Etcd(self.run, [f"https://{bracketed(address)}:2379" for address in addresses])
 
     def peer(self) -> str:
         """Where other members of etcd reach this node's."""
-        return f"https://{kube_vip.bracketed(self.params['address'])}:2380"
+        return f"https://{bracketed(self.params['address'])}:2380"
 
     def others(self) -> list[str]:
         """Addresses of the other control-plane nodes."""

@@ -64,10 +64,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.kube_client import (  # noqa: TID252 - how a collection's plugins find each other
     KubeError,
     Run,
+    bracketed,
     runner,
 )
 from ..module_utils.kube_etcd import Etcd, reason  # noqa: TID252
-from ..module_utils.kube_vip import bracketed  # noqa: TID252
 
 STORE = "/var/lib/etcd"
 LOST = "lost+found"

@@ -104,7 +104,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import kube_documents, kube_vip, node_members  # noqa: TID252 - how a collection's plugins find each other
-from ..module_utils.kube_client import ADMIN, Kubectl, KubeError, pull, runner  # noqa: TID252
+from ..module_utils.kube_client import ADMIN, Kubectl, KubeError, bracketed, pull, runner  # noqa: TID252
 
 CONFIG = f"{kube_documents.FOLDER}/kubeadm.json"
 DECADE = "87600h"
@@ -222,7 +222,7 @@ class Vip:
         """Have the rights in the cluster that kube-vip needs."""
         kubectl = Kubectl(self.run, patience=60 if self.params["must"] else 5)
         # of this node's own API server: nobody may have the address yet
-        server = f"--server=https://{kube_vip.bracketed(self.params['node_address'])}:{self.params['port']}"
+        server = f"--server=https://{bracketed(self.params['node_address'])}:{self.params['port']}"
         lacking = []
         for each in kube_vip.rights():
             name, kind = each["metadata"]["name"], each["kind"].lower()
