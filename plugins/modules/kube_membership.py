@@ -759,8 +759,9 @@ class Member:
     def keep(self) -> None:
         """A member stays what it is, with the settings of today."""
         if not self.control_plane:
-            if node_members.ended(str(KUBELET_PKI / "kubelet-client-current.pem")):
-                self.ask_for_certificate()
+            client = KUBELET_PKI / "kubelet-client-current.pem"
+            if not client.exists() or node_members.ended(str(client)):
+                self.ask_for_certificate(client)
             return
         self.put_back()
         self.wait("this node's API server is ready", self.own_api, self.params["timeout"])
@@ -769,20 +770,17 @@ class Member:
 
     # what a member has lost
 
-    def ask_for_certificate(self) -> None:
+    def ask_for_certificate(self, client: Path) -> None:
         """Let a worker's kubelet ask for a certificate as one that joins does: its own is too old to ask with."""
         credential = self.params["credential"] or {}
         text = kubeconfig(self.params["endpoint"], self.ca, credential["key"], credential["certificate"])
         paper = KUBERNETES / "bootstrap-kubelet.conf"
         try:
             write_private(paper, text)
+            for path in KUBELET_PKI.glob("kubelet-client-*"):
+                path.unlink()
             self.must("systemctl", "restart", "kubelet.service")
-            client = str(KUBELET_PKI / "kubelet-client-current.pem")
-            self.wait(
-                "the kubelet gets a certificate",
-                lambda: not node_members.ended(client),
-                self.params["timeout"],
-            )
+            self.wait("the kubelet gets a certificate", client.exists, self.params["timeout"])
         finally:
             paper.unlink(missing_ok=True)
         self.actions.append("the kubelet's certificate had ended, and it has another one")

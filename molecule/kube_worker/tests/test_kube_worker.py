@@ -107,7 +107,7 @@ def ended() -> str:
 def test_a_kubelet_that_was_off_for_too_long_comes_back(one: Host, cp: Host, apply: Apply) -> None:
     client = "/var/lib/kubelet/pki/kubelet-client-current.pem"
     one.check_output(
-        f"systemctl stop kubelet; rm {client}; echo '{ended()}' > {client}; systemctl start --no-block kubelet"
+        f"systemctl stop kubelet; echo '{ended()}' > $(readlink -f {client}); systemctl start --no-block kubelet"
     )
     until(lambda: not ready(cp), PATIENCE, "its absence is not seen")
     done = apply()

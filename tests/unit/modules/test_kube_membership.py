@@ -302,15 +302,19 @@ def ended(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize("files", [["kubelet-client-current.pem", "kubelet-client-2020.pem"], []])
 @pytest.mark.usefixtures("ended")
 def test_a_kubelet_that_was_off_for_too_long_is_one_of_the_cluster_again(
-    machine: Machine, join: Join
+    machine: Machine, join: Join, files: list[str]
 ) -> None:
     machine.mark()
     machine.put("mark.json", json.dumps({"role": "worker", "endpoint": "192.0.2.10:7443", "parts": {}}))
-    machine.put("kubelet/kubelet-client-current.pem", "old")
+    for name in files:
+        machine.put(f"kubelet/{name}", "old")
     machine.answers = {"192.0.2.10"}
     assert join(role="worker", parts={})["changed"]
+    # what is old goes first: the kubelet does not write over what is no link of its own
+    assert [path.name for path in machine.path("kubelet").iterdir()] == ["kubelet-client-current.pem"]
     assert machine.said == ["systemctl restart kubelet.service"]
     assert not machine.path("kubernetes/bootstrap-kubelet.conf").exists()
     assert not join(role="worker", parts={})["changed"]
