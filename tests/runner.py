@@ -9,6 +9,7 @@ the end of its log. The last line is always ``N passed, N failed, N skipped``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -359,8 +360,7 @@ class Runner:
         self._stop.set()
         with self._lock:
             running = list(self._running.values())
-        for _, _, process in running:
-            end(process)
+        end(*(process for _, _, process in running))
 
     def _one(self, job: Job) -> Outcome:
         if self._stop.is_set():
@@ -421,18 +421,17 @@ class Runner:
                 say(f"----- end of {outcome.job.name}")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a job's process group; a finished one is left alone."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        try:
-            os.killpg(process.pid, number)
-            process.wait(timeout=20)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def end(*processes: subprocess.Popen[bytes]) -> None:
+    """End jobs' process groups; finished ones are left alone. What a test has made it takes down when interrupted."""
+    for number, patience in ((signal.SIGINT, 120), (signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+        living = [process for process in processes if process.poll() is None]
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        until = time.monotonic() + patience
+        for process in living:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(until - time.monotonic(), 0))
 
 
 def tail(path: Path, lines: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -101,6 +102,28 @@ def test_leftovers_of_a_hanging_job_are_taken_away(runner: ModuleType, logs: Pat
 
 
 @pytest.mark.usefixtures("logs")
+def test_an_ended_test_takes_down_what_it_has_made(runner: ModuleType, logs: Path) -> None:
+    (logs / "test_lab.py").write_text(
+        "import pytest, time\n"
+        "from pathlib import Path\n"
+        "HERE = Path(__file__).parent\n"
+        "@pytest.fixture\n"
+        "def lab():\n"
+        "    (HERE / 'up').touch()\n"
+        "    yield\n"
+        "    (HERE / 'up').unlink()\n"
+        "def test_it(lab): time.sleep(600)\n"
+    )
+    argv = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(logs), str(logs / "test_lab.py")]
+    process = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL, cwd=logs)
+    end = time.monotonic() + 120
+    while not (logs / "up").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    runner.end(process)
+    assert process.returncode and not (logs / "up").exists()
+
+
 def test_nothing_run_is_no_success(runner: ModuleType) -> None:
     assert run(runner) == 1
 
